@@ -1,0 +1,86 @@
+"""One model, one bundle: export both towers, verify them, write the manifest last."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_export.bundle import (
+    FORMAT_VERSION,
+    SPEECH,
+    TEXT,
+    TOKENIZER,
+    Bundle,
+    BundleManifest,
+    Calibration,
+    file_entries,
+    replace_folder,
+    write_manifest,
+)
+from model_export.onnx import export_speech, export_text
+from model_export.presets import PRESETS, REFERENCE_CAPTIONS
+from model_export.quantize import shrink_weights
+from model_export.runtime import BundleRuntime
+from model_export.verify import verify
+from training.checkpoint import Card
+from training.model import Clsp
+
+
+def export_bundle(
+    model: Clsp,
+    tokenizer: Path,
+    card: Card,
+    out: Path,
+    *,
+    precision: str = "int8",
+    speech: Sequence[NDArray[np.float32]] = (),
+    say: Callable[[str], None] = print,
+) -> Bundle:
+    """Write a bundle to `out`, in place of an older one, once it has passed verification.
+
+    `speech` are real clips (16 kHz) to verify with, besides synthetic ones. Raises VerificationError when the graphs
+    are not the model, ValueError for an unknown precision; `out` is then as before.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        for name, write in ((SPEECH, export_speech), (TEXT, export_text)):
+            say(f"exporting {name}, {precision} weights")
+            traced = staged / f"traced-{name}"
+            write(model, traced)
+            shrink_weights(traced, staged / name, precision)
+            traced.unlink()
+        shutil.copyfile(tokenizer, staged / TOKENIZER)
+        draft = BundleManifest(
+            format_version=FORMAT_VERSION,
+            name=card.name,
+            version=card.version,
+            licence=card.licence,
+            provenance=card.provenance,
+            embedding_dim=model.config.joint_dim,
+            window_s=card.window_s,
+            hop_s=card.hop_s,
+            min_s=card.min_s,
+            max_tokens=model.config.text.max_tokens,
+            precision=precision,
+            logit_scale=float(model.logit_scale.exp()),
+            calibration=Calibration(**card.calibration),
+            presets=card.presets or PRESETS,
+            reference_captions=REFERENCE_CAPTIONS,
+            files=file_entries(staged),
+            verification={},
+        )
+        say("verifying against torch")
+        runtime = BundleRuntime(write_manifest(staged, draft))
+        report = verify(model, runtime, precision, speech)
+        report["versions"] = {package: version(package) for package in ("torch", "onnx", "onnxruntime")}
+        write_manifest(staged, draft.model_copy(update={"verification": report}))
+        replace_folder(staged, out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    out.chmod(0o755)
+    return Bundle.load(out)

@@ -1,0 +1,108 @@
+"""A bundle in ONNX Runtime: clips and captions in, unit vectors out, without torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from model_export.bundle import Bundle, BundleError
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A caption's token ids, special tokens included; `tokens` counts them before truncation."""
+
+    ids: list[int]
+    tokens: int
+    truncated: bool
+
+
+class BundleRuntime:
+    """Both towers of a bundle. Thread-safe for calls; results do not depend on how inputs are batched."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0, providers: Sequence[str] | None = None) -> None:
+        """Open both graphs. `threads` per tower, 0 for the runtime's own choice; `providers` in order of preference.
+
+        Raises BundleError when a graph or the tokenizer can't be loaded.
+        """
+        self.bundle = bundle
+        self.dim = bundle.manifest.embedding_dim
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Stored int8 weights are unfolded to float32 once, at load, instead of at every call.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # Idle threads sleep instead of spinning on cores that decoding and search need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        available = ort.get_available_providers()
+        wanted = list(providers) if providers else [p for p in ("CUDAExecutionProvider",) if p in available]
+        chain = [*wanted, *(p for p in ("CPUExecutionProvider",) if p not in wanted)]
+        try:
+            self._speech = ort.InferenceSession(bundle.speech_path(), options, providers=chain)
+            self._text = ort.InferenceSession(bundle.text_path(), options, providers=chain)
+            self._tokenizer = load_tokenizer(bundle.tokenizer_path())
+        except Exception as error:  # the runtime and the tokenizer raise types of their own, some bare Exception
+            raise BundleError(f"{bundle.path} can't be served: {error}") from error
+        self.providers: list[str] = self._speech.get_providers()
+
+    def embed_speech(self, waves: Sequence[NDArray[np.float32]]) -> Vectors:
+        """Clips [samples] at the bundle's rate in [-1, 1] -> [N, D], unit L2. Raises ValueError on an empty clip."""
+        if not waves:
+            return np.zeros((0, self.dim), np.float32)
+        lengths = np.array([len(wave) for wave in waves], np.int64)
+        if lengths.min() == 0:
+            raise ValueError("a clip has no samples")
+        batch = np.zeros((len(waves), int(lengths.max())), np.float32)
+        for row, wave in zip(batch, waves, strict=True):
+            row[: len(wave)] = wave
+        out: Vectors = self._speech.run(None, {"waveform": batch, "lengths": lengths})[0]
+        return out
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Token ids of each text, cut to the bundle's `max_tokens` with the closing token kept."""
+        limit = self.bundle.manifest.max_tokens
+        rows = []
+        for encoding in self._tokenizer.encode_batch(list(texts)):
+            ids = encoding.ids
+            cut = ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+            rows.append(TokenizedText(ids=cut, tokens=len(ids), truncated=len(ids) > limit))
+        return rows
+
+    def embed_tokens(self, rows: Sequence[TokenizedText]) -> Vectors:
+        """Tokenized texts -> [N, D], unit L2."""
+        if not rows:
+            return np.zeros((0, self.dim), np.float32)
+        longest = max(len(row.ids) for row in rows)
+        ids = np.full((len(rows), longest), self._pad, np.int64)
+        mask = np.zeros((len(rows), longest), np.int64)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = row.ids
+            mask[i, : len(row.ids)] = 1
+        out: Vectors = self._text.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        return out
+
+    def embed_text(self, texts: Sequence[str]) -> Vectors:
+        """Texts -> [N, D], unit L2."""
+        return self.embed_tokens(self.tokenize(texts))
+
+    @property
+    def _pad(self) -> int:
+        for token in ("<pad>", "[PAD]"):
+            found = self._tokenizer.token_to_id(token)
+            if found is not None:
+                return int(found)
+        return 0
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer that neither pads nor truncates on its own: both are the caller's, and reported."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

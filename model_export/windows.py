@@ -1,0 +1,44 @@
+"""How long audio is cut and pooled: the bundle's policy as pure functions, the same for export and service."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+def plan_windows(
+    samples: int, *, sample_rate: int, window_s: float, hop_s: float, min_s: float
+) -> list[tuple[int, int]]:
+    """Cut a clip of `samples` into [start, stop) sample ranges that cover all of it.
+
+    A clip no longer than a window is one range. Otherwise a window starts each hop; the last one ends with the clip
+    and starts early enough to hold at least `min_s`. Raises ValueError when there is nothing to cut.
+    """
+    if samples <= 0:
+        raise ValueError("no samples")
+    window, hop, shortest = (round(seconds * sample_rate) for seconds in (window_s, hop_s, min_s))
+    ranges = []
+    start = 0
+    while start + window < samples:
+        ranges.append((start, start + window))
+        start += hop
+    ranges.append((max(0, min(start, samples - shortest)), samples))
+    return ranges
+
+
+def pool_windows(vectors: Vectors) -> Vectors:
+    """A clip's embedding from its windows': [n, D] -> [D], the mean brought back to unit L2.
+
+    Raises ValueError when the mean has no direction (opposite windows), or there are none.
+    """
+    if len(vectors) == 0:
+        raise ValueError("no windows")
+    if len(vectors) == 1:
+        only: Vectors = vectors[0]
+        return only
+    mean = vectors.astype(np.float64).mean(0)
+    norm = float(np.linalg.norm(mean))
+    if norm < 1e-6:
+        raise ValueError("the windows' embeddings cancel out")
+    pooled: Vectors = (mean / norm).astype(np.float32)
+    return pooled

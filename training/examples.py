@@ -1,0 +1,64 @@
+"""The training manifest as the trainer reads it: clips with facts, captions with claims, by split."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.captions.prompts import age_band
+
+
+@dataclass(frozen=True)
+class TrainCaption:
+    """One caption: its kind (global, fine, prompt, hedged) and what it states."""
+
+    text: str
+    kind: str
+    claims: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TrainClip:
+    """One clip: where it lies, what is known of it, and its captions."""
+
+    path: Path
+    split: str
+    source: str
+    speaker: str
+    facts: Mapping[str, str]
+    captions: Sequence[TrainCaption]
+
+
+def read_examples(manifest: Path) -> list[TrainClip]:
+    """Clips with at least one caption, from a manifest of `training.data.Row`s.
+
+    Raises ValueError naming the line of a malformed row.
+    """
+    clips = []
+    for number, line in enumerate(manifest.read_text().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            captions = [TrainCaption(c["text"], c["kind"], c.get("claims", {})) for c in row["captions"]]
+            if captions:
+                path = manifest.parent / row["path"]
+                clips.append(TrainClip(path, row["split"], row["source"], row["speaker"], facts_of(row), captions))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{manifest}, line {number}: {error!r}") from error
+    return clips
+
+
+def facts_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """All that is known of a clip, in the vocabulary of captions' claims.
+
+    What changes half-way is told as `first.`, `second.` and `change.`: its average is no fact of the whole clip.
+    """
+    parts = row.get("parts") or {}
+    changed = parts.get("change", {})
+    facts = {k: v for k, v in row.get("attributes", {}).items() if k not in changed}
+    for part in ("first", "second", "change"):
+        facts |= {f"{part}.{k}": v for k, v in parts.get(part, {}).items()}
+    facts |= {k: row[k] for k in ("gender", "emotion", "accent") if row.get(k)}
+    if row.get("age"):
+        facts["age"] = age_band(row["age"])
+    return facts

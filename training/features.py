@@ -1,0 +1,113 @@
+"""Pooled vectors of frozen towers, computed once and kept on disk: minutes of encoding, seconds of training."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from training.audio import load_clip
+from training.model import Clsp
+
+BATCH_S = 48.0  # padded seconds of audio a forward pass
+
+
+def tower_hash(model: Clsp, prefixes: tuple[str, ...]) -> str:
+    """sha256 hex, 16 digits, over the weights whose keys start with `prefixes`, and the config of both towers."""
+    digest = hashlib.sha256(json.dumps([model.config.speech.model_dump(), model.config.text.model_dump()]).encode())
+    for key, value in sorted(model.state_dict().items()):
+        if key.startswith(prefixes):
+            digest.update(key.encode() + value.detach().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def speech_features(
+    model: Clsp,
+    paths: Sequence[Path],
+    cache: Path,
+    *,
+    max_s: float = 10.0,
+    tick: Callable[[int], None] = lambda n: None,
+) -> Tensor:
+    """Pooled speech vectors [M, C] float32 of clips in order, from the cache where it has them.
+
+    The cache is a folder of float16 arrays named by the tower's hash and the batch's paths; a run that was killed goes
+    on where it stopped. `tick(n)` hears of each n clips done.
+    """
+    prefixes = ("frontend", "encoder_embed", "encoder.")
+    folder = cache / f"speech-{tower_hash(model, prefixes)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    order = sorted(range(len(paths)), key=lambda i: (paths[i].stat().st_size, str(paths[i])))
+    pooled = torch.zeros(len(paths), model.config.speech.pooled_dim)
+    for start in range(0, len(order), 32):
+        part = order[start : start + 32]
+        name = hashlib.sha256("\n".join(str(paths[i]) for i in part).encode()).hexdigest()[:24]
+        file = folder / f"{name}.npy"
+        if file.exists():
+            rows = torch.from_numpy(np.load(file)).float()
+        else:
+            rows = _encode(model, [load_clip(paths[i], max_s) for i in part])
+            partial = file.with_suffix(".partial.npy")
+            np.save(partial, rows.numpy().astype(np.float16))
+            partial.replace(file)
+        pooled[part] = rows.half().float()
+        tick(len(part))
+    return pooled
+
+
+def load_plain_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer that neither pads nor truncates on its own."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _encode(model: Clsp, clips: Sequence[NDArray[np.float32]]) -> Tensor:
+    order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
+    out = torch.zeros(len(clips), model.config.speech.pooled_dim)
+    batch: list[int] = []
+    for place, i in enumerate(order):
+        batch.append(i)
+        longest = len(clips[order[min(place + 1, len(order) - 1)]])
+        if place + 1 == len(order) or longest * (len(batch) + 1) > BATCH_S * 16000:
+            lengths = torch.tensor([len(clips[j]) for j in batch])
+            wave = torch.zeros(len(batch), int(lengths.max()))
+            for row, j in zip(wave, batch, strict=True):
+                row[: len(clips[j])] = torch.from_numpy(clips[j])
+            out[batch] = model.pool_speech(wave, lengths)
+            batch = []
+    return out
+
+
+@torch.no_grad()
+def text_features(
+    model: Clsp, tokenizer: Tokenizer, texts: Sequence[str], tick: Callable[[int], None] = lambda n: None
+) -> Tensor:
+    """Pooled text vectors [M, C] in order, batched by length. The tokenizer neither pads nor truncates."""
+    rows = [encoding.ids[: model.config.text.max_tokens] for encoding in tokenizer.encode_batch(list(texts))]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    out = torch.zeros(len(rows), model.config.text.hidden_size)
+    for start in range(0, len(order), 64):
+        part = order[start : start + 64]
+        ids, mask = pad_tokens([rows[i] for i in part], model.config.text.pad_token_id)
+        out[part] = model.pool_text(ids, mask)
+        tick(len(part))
+    return out
+
+
+def pad_tokens(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Token ids and mask int64 [N, L] of rows of unequal length."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros(len(rows), longest, dtype=torch.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+    return ids, mask

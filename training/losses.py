@@ -1,0 +1,37 @@
+"""Contrastive losses of both stages (arXiv 2601.03065, section on training)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pairwise_loss(speech: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
+    """Stage 1, symmetric InfoNCE: speech [N, D] and text [N, D], row i of one belongs to row i of the other."""
+    return multi_positive_loss(speech, text, logit_scale)
+
+
+def multi_positive_loss(speech: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
+    """Stage 2: speech [N, D], text [K N, D]; clip i owns texts i, i + N, ... Unit rows, scale exponentiated.
+
+    A clip's target puts 1 / K on each of its texts; a text's target is its clip. The mean of both cross entropies.
+    Raises ValueError when texts are not a multiple of clips.
+    """
+    clips, texts = speech.shape[0], text.shape[0]
+    if texts % clips:
+        raise ValueError(f"{texts} texts cannot be shared equally by {clips} clips")
+    owner = torch.arange(texts, device=text.device) % clips
+    target = F.one_hot(owner, clips).to(speech.dtype).T * (clips / texts)
+    return soft_target_loss(speech, text, logit_scale, target)
+
+
+def soft_target_loss(speech: Tensor, text: Tensor, logit_scale: Tensor, match: Tensor) -> Tensor:
+    """Cross entropy both ways against match [N, M] >= 0, normalised over rows for clips and columns for texts.
+
+    The general form: a caption that is true of several clips of the batch is a positive for each of them.
+    """
+    logits = logit_scale * speech @ text.T
+    to_text = match / match.sum(1, keepdim=True).clamp(min=1e-12)
+    to_speech = match / match.sum(0, keepdim=True).clamp(min=1e-12)
+    speech_to_text = F.cross_entropy(logits, to_text)
+    text_to_speech = F.cross_entropy(logits.T, to_speech.T)
+    return (speech_to_text + text_to_speech) / 2

@@ -1,0 +1,65 @@
+"""A recipe: everything that a training run depends on, in one YAML file."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.model import ClspConfig
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StartPart(_Part):
+    """Starting weights of the towers: a folder, or `package:NAME/folder`; None starts from scratch."""
+
+    speech: str | None = None
+    text: str | None = None
+    checkpoint: str | None = Field(None, description="a whole checkpoint of ours to go on from, instead of towers")
+    tokenizer: str = Field(description="folder or package that holds tokenizer.json")
+
+
+class DataPart(_Part):
+    """Which captions are drawn, and how often each kind."""
+
+    kinds: dict[Literal["global", "fine", "prompt", "hedged"], float] = {"global": 1.0, "fine": 1.0, "prompt": 0.5}
+    source_weights: dict[str, float] = Field({}, description="how often a source's clips are drawn; 1 unless named")
+    max_s: float = 10.0
+
+
+class TrainPart(_Part):
+    """Optimisation. `tune` names towers whose weights move; the others are encoded once and cached."""
+
+    tune: tuple[Literal["speech", "text"], ...] = ()
+    steps: int = 3000
+    batch: int = 256
+    captions: int = Field(2, description="captions drawn a clip and step: 1 is the paper's stage 1, 2 its stage 2")
+    lr: float = 1e-3
+    tower_lr: float = 1e-5
+    warmup: int = 100
+    weight_decay: float = 0.05
+    ema: float = Field(0.999, ge=0, lt=1)
+    feature_noise: float = Field(0.1, description="noise on standardised frozen features, in their deviations")
+    max_logit_scale: float = 50.0
+
+
+class Recipe(_Part):
+    """One training run."""
+
+    name: str
+    version: str
+    licence: str
+    seed: int = 7
+    model: ClspConfig
+    start: StartPart
+    data: DataPart = DataPart()
+    train: TrainPart = TrainPart()
+    provenance: dict[str, Any] = {}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and validate a recipe. Raises OSError, or ValueError naming the field."""
+    return Recipe.model_validate(yaml.safe_load(path.read_text()))
