@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -58,7 +59,7 @@ def fit_calibration(
     values = np.concatenate([matched, np.array(mismatched)]).astype(np.float64)
     truth = np.concatenate([np.ones(len(matched)), np.zeros(len(mismatched))])
     scale, bias = platt(values, truth)
-    return {"scale": scale, "bias": bias}, calibration_error(1 / (1 + np.exp(-(scale * values + bias))), truth)
+    return {"scale": scale, "bias": bias}, calibration_error(expit(scale * values + bias), truth)
 
 
 def platt(cosines: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[float, float]:

@@ -1,0 +1,216 @@
+"""The trainer on sounds that differ in one heard attribute: it learns, repeats itself, and its checkpoint returns."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from training.calibrate import calibration_error, embed_captions, embed_split, fit_calibration, platt
+from training.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
+from training.examples import TrainClip, read_examples
+from training.losses import soft_target_loss
+from training.matches import ClaimTable
+from training.model import Clsp, ClspConfig, TextConfig, WhisperConfig, ZipformerConfig, build_model
+from training.model.config import HeadConfig
+from training.recipe import Recipe
+from training.report import held_out_report
+from training.train import train
+
+WORDS = [
+    "a",
+    "high",
+    "low",
+    "fast",
+    "slow",
+    "voice",
+    "speaker",
+    "with",
+    "talking",
+    "male",
+    "female",
+    "angry",
+    "sad",
+    "tone",
+    "in",
+    "the",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, **{w: i + 2 for i, w in enumerate(WORDS)}}, "[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Buzzes of two pitches and two syllable rates, in three splits."""
+    folder = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(72):
+        high, fast = i % 2, (i // 2) % 2
+        time = np.arange(8000) / 16000
+        pitch = (260 if high else 110) * rng.uniform(0.95, 1.05)
+        buzz = np.sign(np.sin(2 * np.pi * pitch * time)) * (0.5 + 0.5 * np.sin(2 * np.pi * (9 if fast else 3) * time))
+        soundfile.write(folder / f"{i}.flac", 0.3 * buzz + 0.01 * rng.standard_normal(8000), 16000)
+        words = {"pitch": "high" if high else "low", "rate": "fast" if fast else "slow"}
+        captions = [
+            {"text": f"a {words['pitch']} voice", "kind": "global", "claims": {"pitch": words["pitch"]}},
+            {"text": f"{words['pitch']} {words['rate']} voice", "kind": "fine", "claims": words},
+        ]
+        split = ("train", "train", "train", "train", "dev", "test")[(i // 4) % 6]
+        row = {"path": f"{i}.flac", "split": split, "source": "buzz", "speaker": str(i), "captions": captions}
+        rows.append(json.dumps(row | {"attributes": words}))
+    (folder / "manifest.jsonl").write_text("\n".join(rows))
+    return folder / "manifest.jsonl"
+
+
+def small_recipe(tokenizer: Path, **options: object) -> Recipe:
+    model = ClspConfig(
+        speech=WhisperConfig(dim=32, heads=2, feedforward_dim=32, layers=2, max_positions=200, pool_layers=(1, 2)),
+        text=TextConfig(
+            kind="minilm",
+            vocab_size=32,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        ),
+        joint_dim=16,
+        speech_head=HeadConfig(kind="residual", hidden=32),
+        text_head=HeadConfig(kind="residual", hidden=32),
+    )
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "version": "1",
+            "licence": "Apache-2.0",
+            "model": model.model_dump(),
+            "start": {"tokenizer": str(tokenizer.parent)},
+            "train": {"steps": 120, "batch": 24, "lr": 3e-3, "warmup": 10, "ema": 0.9, **options},
+        }
+    )
+
+
+def run(recipe: Recipe, clips: list[TrainClip], tokenizer: Path, cache: Path) -> Clsp:
+    torch.manual_seed(recipe.seed)
+    return train(
+        build_model(recipe.model),
+        recipe,
+        clips,
+        Tokenizer.from_file(str(tokenizer)),
+        cache,
+        say=lambda line: None,
+    )
+
+
+def test_frozen_towers_learn_and_repeat(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    clips = read_examples(manifest)
+    recipe = small_recipe(tokenizer_path)
+    train_clips = [clip for clip in clips if clip.split == "train"]
+    model = run(recipe, train_clips, tokenizer_path, tmp_path)
+    again = run(recipe, train_clips, tokenizer_path, tmp_path)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    torch.manual_seed(recipe.seed)
+    fresh = build_model(recipe.model)
+    assert torch.equal(model.encoder.layers[0].fc1.weight, fresh.encoder.layers[0].fc1.weight)
+
+    held_out = [clip for clip in clips if clip.split != "train"]
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    report = held_out_report(model, held_out, tokenizer, tmp_path)
+    assert report["all"]["text_to_speech"]["clips"] == len(held_out)
+    accuracy = caption_accuracy(model, held_out, tokenizer, tmp_path)
+    assert accuracy > 0.8, accuracy
+    calibration, _ = fit_calibration(model, held_out, tokenizer, tmp_path)
+    assert calibration["scale"] > 0
+
+
+def caption_accuracy(model: Clsp, clips: list[TrainClip], tokenizer: Tokenizer, cache: Path) -> float:
+    speech = embed_split(model, clips, cache)
+    text = embed_captions(model, tokenizer, ["a low voice", "a high voice"])
+    guess = (speech @ text.T).argmax(1)
+    truth = torch.tensor([clip.facts["pitch"] == "high" for clip in clips]).long()
+    return float((guess == truth).float().mean())
+
+
+@pytest.mark.parametrize("tune", [("speech", "text"), ("text",)])
+def test_tuned_towers_move_and_frozen_ones_do_not(
+    manifest: Path, tokenizer_path: Path, tmp_path: Path, tune: tuple[str, ...]
+) -> None:
+    recipe = small_recipe(tokenizer_path, tune=tune, steps=3, batch=4, tower_lr=1e-2)
+    torch.manual_seed(recipe.seed)
+    before = build_model(recipe.model).state_dict()
+    clips = [clip for clip in read_examples(manifest) if clip.split == "train"][:8]
+    after = run(recipe, clips, tokenizer_path, tmp_path).state_dict()
+    moved = {key for key in after if not torch.equal(before[key], after[key])}
+    assert any(key.startswith("text_encoder.") for key in moved)
+    assert any(key.startswith("encoder.") for key in moved) == ("speech" in tune)
+
+
+def test_zipformer_trains(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    recipe = small_recipe(tokenizer_path, tune=("speech",), steps=3, batch=4)
+    speech = ZipformerConfig(
+        downsampling_factor=(1, 2),
+        num_encoder_layers=(1, 1),
+        encoder_dim=(16, 24),
+        encoder_unmasked_dim=(16, 16),
+        query_head_dim=8,
+        value_head_dim=8,
+        pos_head_dim=4,
+        num_heads=2,
+        feedforward_dim=32,
+        cnn_module_kernel=15,
+    )
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"speech": speech})})
+    model = run(recipe, read_examples(manifest)[:8], tokenizer_path, tmp_path)
+    scales = [value for key, value in model.state_dict().items() if key.endswith("bypass.bypass_scale")]
+    assert scales and all((scale >= 0.2).all() and (scale <= 1).all() for scale in scales)
+
+
+def test_checkpoint_returns(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    model = build_model(small_recipe(tokenizer_path).model)
+    save_checkpoint(tmp_path / "c", model, tokenizer_path, Card("tiny", "1", "Apache-2.0"))
+    loaded, tokenizer, card = load_checkpoint(tmp_path / "c")
+    assert card.name == "tiny" and tokenizer.is_file()
+    wave, lengths = torch.randn(2, 9000) * 0.1, torch.tensor([9000, 5000])
+    assert torch.equal(model.embed_speech(wave, lengths), loaded.embed_speech(wave, lengths))
+    (tmp_path / "c" / "config.json").write_text(ClspConfig(joint_dim=8).model_dump_json())
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load_checkpoint(tmp_path / "c")
+    (tmp_path / "c" / "card.json").unlink()
+    with pytest.raises(CheckpointError, match=r"card\.json"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_a_true_caption_is_no_negative() -> None:
+    facts = [{"gender": "male", "pitch": "very_high"}, {"gender": "male", "pitch": "low"}, {"gender": "female"}]
+    claims = [{"gender": "male"}, {"gender": "male", "pitch": "high"}, {"gender": "female"}, {}]
+    match = ClaimTable(facts, claims).match(torch.arange(3), torch.arange(4))
+    assert torch.allclose(match, torch.tensor([[1.0, 0.25, 0, 0], [1.0, 0, 0, 0], [0, 0, 1.0, 0]]), atol=1e-4)
+    perfect = torch.eye(3)
+    text = torch.stack([perfect[0] + perfect[1], perfect[0], perfect[2], perfect[1]])
+    text = torch.nn.functional.normalize(text, dim=1)
+    good = soft_target_loss(perfect, text, torch.tensor(20.0), match)
+    bad = soft_target_loss(perfect, text.flip(0), torch.tensor(20.0), match)
+    assert good < bad
+
+
+def test_platt_recovers_a_known_map() -> None:
+    rng = np.random.default_rng(1)
+    cosines = rng.uniform(-0.2, 0.8, 8000)
+    truth = (rng.random(8000) < 1 / (1 + np.exp(-(12 * cosines - 4)))).astype(float)
+    scale, bias = platt(cosines, truth)
+    assert abs(scale - 12) < 1 and abs(bias + 4) < 0.5
+    assert calibration_error(1 / (1 + np.exp(-(scale * cosines + bias))), truth) < 0.03
+    assert calibration_error(np.full(8000, 0.99), truth) > 0.3
