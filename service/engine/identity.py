@@ -1,0 +1,22 @@
+"""The embedding identity: two vectors may be compared when theirs is the same, and only then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from model_export.bundle import Bundle
+from service.audio import DOWNMIX, RESAMPLER
+
+POOLING = "mean-of-windows"
+
+
+def embedding_identity(bundle: Bundle) -> str:
+    """`name-version-digest`; the digest covers whatever changes the numbers, and nothing that does not.
+
+    That is the bundle's fingerprint (weights, tokenizer, precision, window policy), the resampler, the downmix and the
+    pooling of windows. Hardware and library versions move vectors by rounding only and stay out.
+    """
+    parts = {"bundle": bundle.fingerprint(), "resampler": RESAMPLER, "downmix": DOWNMIX, "pooling": POOLING}
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return f"{bundle.manifest.name}-{bundle.manifest.version}-{digest[:20]}"

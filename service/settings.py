@@ -1,0 +1,133 @@
+"""Every option of the service in one place, with its unit and default; nothing else reads the environment."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Scope = Literal["read", "write"]
+Seconds = float
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "clsp-small"
+MIB = 1024 * 1024
+_KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):(?P<scopes>[a-z]+(?:\+[a-z]+)*):(?P<digest>[0-9a-f]{64})")
+
+
+class ApiKey(BaseModel):
+    """One caller's key at rest: who, what they may do, and the hex SHA-256 of the secret, never the secret."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    scopes: frozenset[Scope]
+    sha256: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = _KEY.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("an API key is written name:scope[+scope]:sha256hex, with scopes read and write")
+        return {"name": match["name"], "scopes": match["scopes"].split("+"), "sha256": match["digest"]}
+
+
+class Settings(BaseSettings):
+    """Options of the service. Each field `x` is read from the environment variable `CLSP_X`.
+
+    Lists are written comma separated or as JSON. Raises pydantic.ValidationError, which names the field, at start-up
+    and never later.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CLSP_", frozen=True, extra="forbid")
+
+    # What is served, and from where
+    bundle: Path = Field(DEFAULT_BUNDLE, description="Folder of the model bundle.")
+    verify_bundle: bool = Field(True, description="Check the bundle's SHA-256 hashes at start-up.")
+    data_dir: Path = Field(
+        Path("data"), description="Folder of the catalog and the kept audio; one process per folder."
+    )
+    keep_media: bool = Field(True, description="Keep the uploaded audio, so that hits can be played.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    log_level: LogLevel = Field("info", description="Lowest level that is logged.")
+
+    # Who may call
+    api_keys: Annotated[list[ApiKey], NoDecode] = Field(
+        default_factory=list, description="name:scope[+scope]:sha256hex entries; none leaves the service open."
+    )
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="Origins that browsers may call from; none closes CORS."
+    )
+
+    # The request
+    max_body_bytes: int = Field(256 * MIB, ge=1, description="Largest request body, bytes.")
+    max_parts: int = Field(64, ge=1, description="Most files, clips or pairs in one request.")
+    request_timeout_s: Seconds = Field(60.0, gt=0, description="Deadline of a request; late work is dropped with 504.")
+    max_texts: int = Field(256, ge=1, description="Most texts in one request.")
+    max_text_chars: int = Field(8192, ge=1, description="Longest text, characters.")
+    max_labels: int = Field(256, ge=2, description="Most labels in one classification.")
+    max_pairs: int = Field(64, ge=1, description="Most (clip, caption) pairs in one scoring request.")
+    max_query_parts: int = Field(16, ge=1, description="Most parts in one search query.")
+    max_top_k: int = Field(1000, ge=1, description="Most hits that one search may ask for.")
+    page_size_max: int = Field(1000, ge=1, description="Most items on one page of a listing.")
+    max_metadata_bytes: int = Field(16 * 1024, ge=2, description="Largest metadata object of an item, bytes of JSON.")
+
+    # Audio
+    max_audio_bytes: int = Field(128 * MIB, ge=1, description="Largest encoded clip, bytes.")
+    max_audio_s: Seconds = Field(3600.0, gt=0, description="Longest clip after decoding, seconds.")
+    max_channels: int = Field(8, ge=1, le=64, description="Most channels of a clip; they are averaged.")
+    max_request_audio_s: Seconds = Field(3600.0, gt=0, description="Most decoded audio of one request, seconds.")
+    min_sample_rate: int = Field(4000, ge=1000, description="Lowest sample rate of a clip, Hz.")
+    max_sample_rate: int = Field(192_000, le=768_000, description="Highest sample rate of a clip, Hz.")
+    min_peak_dbfs: float = Field(-80.0, le=0, description="A clip whose peak is below this is refused as silent, dBFS.")
+    decode_workers: int = Field(2, ge=1, le=64, description="Clips decoded at the same time; bounds decoding memory.")
+
+    # The encoders
+    threads: int = Field(0, ge=0, le=1024, description="Threads of one encoder; 0 takes the container's CPU quota.")
+    batch_audio_s: Seconds = Field(80.0, gt=0, description="Most padded audio in one speech batch, seconds.")
+    batch_texts: int = Field(32, ge=1, description="Most texts in one text batch.")
+    queue_audio_s: Seconds = Field(9000.0, gt=0, description="Most windowed audio waiting for encoding, seconds.")
+    queue_texts: int = Field(4096, ge=1, description="Most texts waiting for the text encoder.")
+    text_cache_size: int = Field(4096, ge=0, description="Text embeddings kept in memory; 0 turns the cache off.")
+    heartbeat_timeout_s: Seconds = Field(
+        30.0, gt=0, description="An encoder busy with one batch for longer than this is reported as not ready."
+    )
+    max_failed_batches: int = Field(5, ge=1, description="Batches that may fail in a row before readiness turns false.")
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Environment variables carry lists comma separated, or as JSON where a value holds a comma."""
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if text.startswith("["):
+            return json.loads(text)
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+    @field_validator("api_keys")
+    @classmethod
+    def _distinct(cls, keys: Sequence[ApiKey]) -> Sequence[ApiKey]:
+        if len({key.name for key in keys}) != len(keys):
+            raise ValueError("two API keys share one name")
+        return keys
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.min_sample_rate > self.max_sample_rate:
+            raise ValueError("min_sample_rate is above max_sample_rate")
+        if self.max_audio_s > self.queue_audio_s:
+            # A clip larger than the whole queue could never be admitted, and its caller would retry for ever.
+            raise ValueError("queue_audio_s must be at least max_audio_s")
+        if self.max_texts > self.queue_texts:
+            raise ValueError("queue_texts must be at least max_texts")
+        return self

@@ -1,0 +1,296 @@
+"""The queue's promises: bounded, no wait, similar lengths together, nothing done for nobody, failures kept apart."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+
+import pytest
+
+from service.engine.batcher import Batcher, BatchPolicy
+from service.engine.errors import DeadlineExceeded, EngineFailed, Overloaded
+from service.engine.work import Call
+
+POLICY = BatchPolicy(max_padded=40.0, max_pieces=4, min_density=0.9, capacity=100.0)
+PATIENCE = 10.0
+
+
+class Encoder:
+    """Squares numbers, writes down its batches, and can be held, made to fail and made to die."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[float]] = []
+        self.free = threading.Event()
+        self.free.set()
+        self.busy = threading.Event()
+        self.broken = False
+
+    def __call__(self, batch: Sequence[float]) -> list[float | EngineFailed]:
+        self.busy.set()
+        assert self.free.wait(PATIENCE)
+        self.batches.append(list(batch))
+        if 666 in batch:
+            raise ArithmeticError("poisoned")
+        if 999 in batch:
+            raise SystemExit
+        if self.broken:
+            raise OSError("device lost")
+        return [EngineFailed("not a number") if value == 13 else value**2 for value in batch]
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder()
+
+
+@pytest.fixture
+def worker(encoder: Encoder) -> Iterator[Batcher[float, float]]:
+    batcher = Batcher("test", encoder, POLICY, probe=call(1.0))
+    batcher.start()
+    encoder.batches.clear()
+    yield batcher
+    encoder.free.set()
+    batcher.stop()
+
+
+def call(*values: float, size: float | None = None, deadline: float | None = None) -> Call[float, float]:
+    return Call(list(values), [size or value for value in values], deadline=deadline)
+
+
+def hold(encoder: Encoder, worker: Batcher[float, float]) -> Call[float, float]:
+    """Keep the worker inside a batch, so that what follows waits together."""
+    encoder.free.clear()
+    encoder.busy.clear()
+    first = call(1.0)
+    worker.submit([first])
+    assert encoder.busy.wait(PATIENCE)
+    return first
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.01)
+
+
+def test_results_come_in_order(worker: Batcher[float, float]) -> None:
+    mixed = call(10.0, 1.0, 7.0, 2.0, 10.0)
+    worker.submit([mixed])
+    assert mixed.future.result(PATIENCE) == [100.0, 1.0, 49.0, 4.0, 100.0]
+
+
+def test_similar_lengths_run_together_and_the_oldest_goes_first(
+    encoder: Encoder, worker: Batcher[float, float]
+) -> None:
+    hold(encoder, worker)
+    calls = [call(value) for value in (3.0, 10.0, 3.1, 9.8, 3.2, 10.0, 10.0, 9.9)]
+    worker.submit(calls)
+    encoder.free.set()
+    for one in calls:
+        one.future.result(PATIENCE)
+    assert encoder.batches[1] == [3.0, 3.1, 3.2]
+    assert encoder.batches[2] == [10.0, 10.0, 10.0, 9.9]
+    assert encoder.batches[3] == [9.8]
+    stats = worker.stats()
+    assert stats.useful / stats.padded > 0.9
+
+
+def test_a_batch_is_bounded_by_its_padded_size_and_a_giant_runs_alone(
+    encoder: Encoder, worker: Batcher[float, float]
+) -> None:
+    hold(encoder, worker)
+    calls = [call(50.0), call(19.0), call(19.0), call(1.0)]
+    worker.submit(calls)
+    encoder.free.set()
+    for one in calls:
+        one.future.result(PATIENCE)
+    assert [sorted(batch) for batch in encoder.batches[1:]] == [[50.0], [19.0, 19.0], [1.0]]
+
+
+def test_a_full_queue_refuses_all_of_a_request_and_says_when(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    for _ in range(3):
+        warm = call(10.0)
+        worker.submit([warm])
+        warm.future.result(PATIENCE)
+    held = hold(encoder, worker)
+    waiting = [call(10.0) for _ in range(9)]
+    worker.submit(waiting)
+    refused = [call(10.0), call(10.0)]
+    with pytest.raises(Overloaded) as caught:
+        worker.submit(refused)
+    assert 1.0 <= caught.value.retry_after_s <= 600.0
+    assert worker.stats().waiting == 90.0
+    worker.submit([call(10.0)])
+    encoder.free.set()
+    assert held.future.result(PATIENCE) == [1.0]
+    assert [one.future.result(PATIENCE) for one in waiting] == [[100.0]] * 9
+    assert not any(one.done for one in refused)
+
+
+def test_retry_after_is_the_measured_time_to_make_room(encoder: Encoder) -> None:
+    def slow(batch: Sequence[float]) -> list[float | EngineFailed]:
+        time.sleep(0.1 * sum(batch))
+        return encoder(batch)
+
+    worker: Batcher[float, float] = Batcher("slow", slow, POLICY, probe=call(1.0))
+    worker.start()
+    hold(encoder, worker)
+    until(lambda: encoder.busy.is_set())
+    worker.submit([call(90.0, size=90.0)])
+    with pytest.raises(Overloaded) as caught:
+        worker.submit([call(60.0)])
+    assert caught.value.retry_after_s == pytest.approx(5.0, abs=1.0)  # 50 over capacity at 10 a second
+    for piece in list(worker._queue):
+        piece.call.future.cancel()
+    encoder.free.set()
+    worker.stop()
+
+
+def test_more_than_the_queue_could_ever_hold_is_not_called_overload(worker: Batcher[float, float]) -> None:
+    with pytest.raises(ValueError, match="100 may wait"):
+        worker.submit([call(60.0), call(60.0)])
+
+
+def test_late_work_is_dropped_before_it_runs(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    hold(encoder, worker)
+    late, punctual = call(5.0, 5.0, deadline=time.monotonic() + 0.05), call(5.0, deadline=time.monotonic() + PATIENCE)
+    worker.submit([late, punctual])
+    time.sleep(0.1)
+    encoder.free.set()
+    with pytest.raises(DeadlineExceeded):
+        late.future.result(PATIENCE)
+    assert punctual.future.result(PATIENCE) == [25.0]
+    assert encoder.batches[1:] == [[5.0]]
+    assert worker.stats().waiting == 0
+
+
+def test_abandoned_work_is_dropped_before_it_runs(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    hold(encoder, worker)
+    abandoned, wanted = call(5.0), call(5.0)
+    worker.submit([abandoned, wanted])
+    assert abandoned.future.cancel()
+    encoder.free.set()
+    assert wanted.future.result(PATIENCE) == [25.0]
+    assert encoder.batches[1:] == [[5.0]]
+    with pytest.raises(CancelledError):
+        abandoned.future.result()
+
+
+def test_abandoning_work_that_runs_hurts_nobody(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    running = hold(encoder, worker)
+    running.future.cancel()
+    encoder.free.set()
+    after = call(3.0)
+    worker.submit([after])
+    assert after.future.result(PATIENCE) == [9.0]
+
+
+def test_an_exception_fails_its_batch_and_nothing_else(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    held = hold(encoder, worker)
+    poisoned, mate, other = call(666.0, size=5.0), call(5.0), call(20.0)
+    worker.submit([poisoned, mate, other])
+    encoder.free.set()
+    assert held.future.result(PATIENCE) == [1.0]
+    for one in (poisoned, mate):
+        with pytest.raises(EngineFailed, match="ArithmeticError"):
+            one.future.result(PATIENCE)
+    assert other.future.result(PATIENCE) == [400.0]
+    assert worker.stats().failed_batches == 1
+    assert worker.healthy(timeout_s=PATIENCE, max_failures=5)
+
+
+def test_a_bad_result_fails_its_call_and_not_its_batch(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    hold(encoder, worker)
+    bad, mate = call(13.0, size=5.0), call(5.0)
+    worker.submit([bad, mate])
+    encoder.free.set()
+    with pytest.raises(EngineFailed, match="not a number"):
+        bad.future.result(PATIENCE)
+    assert mate.future.result(PATIENCE) == [25.0]
+
+
+def test_the_rest_of_a_failed_call_is_not_run(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    hold(encoder, worker)
+    failing = Call([666.0, 20.0], [2.0, 20.0])
+    worker.submit([failing])
+    encoder.free.set()
+    with pytest.raises(EngineFailed):
+        failing.future.result(PATIENCE)
+    after = call(3.0)
+    worker.submit([after])
+    assert after.future.result(PATIENCE) == [9.0]
+    assert [20.0] not in encoder.batches
+
+
+def test_health_follows_failures_and_recovers_by_itself(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    encoder.broken = True
+    for _ in range(3):
+        one = call(2.0)
+        worker.submit([one])
+        with pytest.raises(EngineFailed):
+            one.future.result(PATIENCE)
+    assert not worker.healthy(timeout_s=PATIENCE, max_failures=3)
+    encoder.broken = False
+    until(lambda: worker.healthy(timeout_s=PATIENCE, max_failures=3))
+
+
+def test_a_stuck_worker_is_not_healthy(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    assert worker.healthy(timeout_s=5.0, max_failures=1)
+    hold(encoder, worker)
+    time.sleep(0.2)
+    assert not worker.healthy(timeout_s=0.1, max_failures=1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_worker_answers_every_caller_and_is_not_healthy(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    hold(encoder, worker)
+    killer, mate, waiting = call(999.0, size=5.0), call(5.0), call(20.0)
+    worker.submit([killer, mate, waiting])
+    encoder.free.set()
+    for one in (killer, mate, waiting):
+        with pytest.raises(EngineFailed, match="died"):
+            one.future.result(PATIENCE)
+    until(lambda: not worker.healthy(timeout_s=PATIENCE, max_failures=5))
+    with pytest.raises(EngineFailed, match="not running"):
+        worker.submit([call(1.0)])
+
+
+def test_stopping_finishes_what_was_accepted(encoder: Encoder) -> None:
+    worker: Batcher[float, float] = Batcher("test", encoder, POLICY, probe=call(1.0))
+    worker.start()
+    held = hold(encoder, worker)
+    accepted = [call(value) for value in (5.0, 10.0, 20.0)]
+    worker.submit(accepted)
+    stopper = threading.Thread(target=worker.stop)
+    stopper.start()
+    until(lambda: worker._stopping)
+    with pytest.raises(Overloaded, match="shutting down"):
+        worker.submit([call(1.0)])
+    encoder.free.set()
+    stopper.join(PATIENCE)
+    assert held.future.result(0) == [1.0]
+    assert [one.future.result(0) for one in accepted] == [[25.0], [100.0], [400.0]]
+
+
+def test_a_worker_that_does_not_work_does_not_start() -> None:
+    def broken(batch: Sequence[float]) -> list[float | EngineFailed]:
+        raise OSError("no device")
+
+    worker: Batcher[float, float] = Batcher("test", broken, POLICY, probe=call(1.0))
+    with pytest.raises(OSError, match="no device"):
+        worker.start()
+    assert not worker.healthy(timeout_s=PATIENCE, max_failures=1)
+
+
+def test_a_wrong_count_of_results_is_a_failure_of_the_batch() -> None:
+    answers = iter([[1.0], [1.0], [1.0, 2.0], [4.0]])
+    worker: Batcher[float, float] = Batcher("test", lambda _: next(answers), POLICY, probe=call(1.0))
+    worker.start()
+    first, second = call(1.0), call(2.0)
+    worker.submit([first])
+    with pytest.raises(EngineFailed, match="RuntimeError"):
+        first.future.result(PATIENCE)
+    worker.submit([second])
+    assert second.future.result(PATIENCE) == [4.0]
+    worker.stop()

@@ -1,0 +1,32 @@
+"""The identity that vectors are compared under, and that serving needs no training framework."""
+
+import subprocess
+import sys
+
+from model_export.bundle import Bundle
+from service.engine import Engine
+from service.engine.identity import embedding_identity
+from service.settings import Settings
+
+SETTINGS = Settings(threads=1)
+
+
+def test_identity_is_stable_and_follows_what_changes_the_numbers() -> None:
+    bundle = Bundle.load(SETTINGS.bundle)
+    identity = embedding_identity(bundle)
+    assert identity == Engine(SETTINGS).identity == Engine(SETTINGS, bundle).identity
+    assert identity.startswith(f"{bundle.manifest.name}-")
+    for change in ({"hop_s": 2.5}, {"precision": "fp16"}):
+        changed = Bundle(bundle.path, bundle.manifest.model_copy(update=change))
+        assert embedding_identity(changed) != identity
+    described = Bundle(bundle.path, bundle.manifest.model_copy(update={"licence": "another"}))
+    assert embedding_identity(described) == identity
+
+
+def test_serving_imports_no_training_framework() -> None:
+    code = (
+        "import sys, service.engine, service.audio, service.scoring;"
+        "print([name for name in ('torch', 'transformers', 'onnx', 'training') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
