@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
-SPEECH, TEXT, TOKENIZER = "speech.onnx", "text.onnx", "tokenizer.json"
+SPEECH, TEXT, TOKENIZER, CARD = "speech.onnx", "text.onnx", "tokenizer.json", "README.md"
 
 
 class BundleError(ValueError):
@@ -111,7 +111,7 @@ class Bundle:
         """sha256 hex over the files' hashes, the precision and the window policy: whatever moves an embedding."""
         manifest = self.manifest
         identity = {
-            "files": {name: entry.sha256 for name, entry in sorted(manifest.files.items())},
+            "files": {name: entry.sha256 for name, entry in sorted(manifest.files.items()) if name != CARD},
             "precision": manifest.precision,
             "policy": [manifest.sample_rate, manifest.window_s, manifest.hop_s, manifest.min_s, manifest.max_tokens],
         }

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.bundle import (
+    CARD,
     FORMAT_VERSION,
     SPEECH,
     TEXT,
@@ -21,6 +22,7 @@ from model_export.bundle import (
     replace_folder,
     write_manifest,
 )
+from model_export.model_card import model_card
 from model_export.onnx import export_speech, export_text
 from model_export.presets import PRESETS, REFERENCE_CAPTIONS
 from model_export.quantize import shrink_weights
@@ -55,6 +57,8 @@ def export_bundle(
             shrink_weights(traced, staged / name, precision)
             traced.unlink()
         shutil.copyfile(tokenizer, staged / TOKENIZER)
+        size_mb = sum(file.stat().st_size for file in staged.iterdir()) / 1e6
+        (staged / CARD).write_text(model_card(card, precision, size_mb))
         draft = BundleManifest(
             format_version=FORMAT_VERSION,
             name=card.name,
