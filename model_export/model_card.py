@@ -1,4 +1,4 @@
-"""The bundle's README.md: what the weights saw, what they can hear, and the figures, rendered from the checkpoint's card."""
+"""The bundle's README.md: what the weights saw, what they can hear, and the figures, from the checkpoint's card."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,8 @@ def model_card(card: Card, precision: str, size_mb: float) -> str:
         "",
     ]
     lines += [
-        f"Licence: {card.licence}. Weights: {precision}, {size_mb:.1f} MB. Windows of {card.window_s:g} s, hop {card.hop_s:g} s."
+        f"Licence: {card.licence}. Weights: {precision}, {size_mb:.1f} MB. "
+        f"Windows of {card.window_s:g} s, hop {card.hop_s:g} s."
     ]
     for title, key in (("Towers", "towers"), ("Data", "data"), ("Training clips by source", "clips")):
         rows = provenance.get(key)
