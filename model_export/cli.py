@@ -19,7 +19,7 @@ from training.checkpoint import load_checkpoint
 from training.evaluate import embed_clips, evaluate_classes, evaluate_retrieval, read_manifest
 
 console = Console(stderr=True)
-export_app = typer.Typer(help="Write a model bundle.", no_args_is_help=True)
+export_app = typer.Typer(help="Write a model bundle.", no_args_is_help=True, add_completion=False)
 
 
 @export_app.callback()

@@ -1,0 +1,130 @@
+"""`clsp`: the one command, from serving to training. Commands that need more than serving are loaded when called."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service import cli_judge, cli_library
+from service.cli_client import CliError
+from service.cli_doctor import data_folder, doctor
+from service.cli_output import console, print_error
+
+app = typer.Typer(
+    help="Search, classify and score speech by how it sounds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"clsp-service {version('clsp-service')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Search, classify and score speech by how it sounds."""
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path | None, typer.Option(help="Model bundle to serve (CLSP_BUNDLE).")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the catalog and the audio (CLSP_DATA_DIR).")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (CLSP_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (CLSP_PORT).")] = None,
+) -> None:
+    """Run the service. All other settings are environment variables: see docs/operations.md."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    given = {"bundle": bundle, "data_dir": data_dir, "host": host, "port": port}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults = [f"CLSP_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise CliError("The settings cannot be used\n" + "\n".join(faults)) from error
+    import uvicorn
+
+    from model_export.bundle import BundleError
+    from service.app import create_app
+
+    folder = data_folder(settings)
+    if folder.status != "ok":
+        raise CliError(f"The service cannot start\n{folder.detail}")
+    try:
+        application = create_app(settings)
+    except BundleError as error:
+        raise CliError(f"The service cannot start\n{error}\n`clsp doctor` tells more.") from error
+    level = settings.log_level
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # What is running when the stop signal comes may finish, but never past its own deadline.
+    grace = max(1, int(settings.request_timeout_s))
+    # The service logs its requests itself, with their ids.
+    options: dict[str, Any] = {"log_level": level, "access_log": False, "timeout_graceful_shutdown": grace}
+    uvicorn.run(application, host=settings.host, port=settings.port, **options)
+
+
+app.command()(cli_library.ingest)
+app.command()(cli_library.search)
+app.command()(cli_judge.classify)
+app.command()(cli_judge.score)
+app.command()(cli_judge.embed)
+app.command()(cli_library.collections)
+app.command()(cli_library.delete)
+app.command()(doctor)
+
+
+def _plugin(entry: EntryPoint) -> Callable[[typer.Context], None]:
+    """A command that imports another room only when it is called, and hands all arguments over to it."""
+
+    def run(ctx: typer.Context) -> None:
+        try:
+            target: Any = entry.load()
+        except ImportError as error:
+            missing = f" (no module {error.name!r})" if error.name else f" ({error})"
+            raise CliError(
+                f"`clsp {entry.name}` needs more than serving does{missing}.\n"
+                f"It needs pip install 'clsp-service[train]', or from a clone: pip install -e '.[cpu,train]'"
+            ) from error
+        if not isinstance(target, typer.Typer):
+            command, target = target, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            target.command()(command)
+        target(args=ctx.args, prog_name=f"clsp {entry.name}")
+
+    return run
+
+
+for _entry in sorted(entry_points(group="clsp.commands"), key=lambda entry: entry.name):
+    app.command(
+        _entry.name,
+        help=f"{_entry.name.capitalize()} a model: `clsp {_entry.name} --help`. Needs the train extra.",
+        # Its own options, --help among them, belong to the command that is loaded.
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    )(_plugin(_entry))
+
+
+def main() -> None:
+    """Entry point of the `clsp` script: errors become messages, never tracebacks."""
+    try:
+        app()
+    except CliError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

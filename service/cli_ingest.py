@@ -1,0 +1,195 @@
+"""`clsp ingest`: a folder or a manifest into a collection, resumable, with every failure on record.
+
+Only successes are skipped on the next run: what is asked of the server is which bytes each item holds, so a run that
+was cut off, or a file that has changed since, needs no bookkeeping of its own on this side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from service.cli_client import AUDIO_SUFFIXES, Client, CliError, ServiceError, media_type
+
+BATCH_BYTES = 16 * 1024 * 1024
+_NOT_METADATA = frozenset({"file", "path", "id", "metadata", "duration_s"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip to ingest: where its bytes are and what is known about it."""
+
+    path: Path
+    id: str
+    metadata: dict[str, Any]
+
+
+@dataclass
+class Outcome:
+    """What a run did, counted in clips."""
+
+    added: int = 0
+    replaced: int = 0
+    relabelled: int = 0
+    unchanged: int = 0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts, with `failed` for the failures, and the failures themselves."""
+        counts = {name: getattr(self, name) for name in ("added", "replaced", "relabelled", "unchanged")}
+        return {**counts, "failed": len(self.failures), "failures": self.failures}
+
+
+def read_source(source: Path) -> list[Source]:
+    """List the clips of a folder (all audio files below it) or of a JSONL manifest.
+
+    A manifest row has `file` (or `path`), relative to the manifest, and optionally `id` and `metadata`; its other
+    fields become metadata too, unless null. Raises CliError for what cannot be read, naming the line.
+    """
+    if source.is_dir():
+        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+        if not found:
+            raise CliError(f"{source} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
+        return [Source(path, _id_of(path.relative_to(source)), {}) for path in found]
+    if not source.is_file():
+        raise CliError(f"{source}: no such file or folder")
+    clips = list(_read_manifest(source))
+    seen: set[str] = set()
+    for clip in clips:
+        if clip.id in seen:
+            raise CliError(f"{source}: the id {clip.id!r} appears twice")
+        seen.add(clip.id)
+    return clips
+
+
+def _read_manifest(manifest: Path) -> Iterator[Source]:
+    try:
+        lines = manifest.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"{manifest}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name = row.get("file") or row["path"]
+            extra = {key: value for key, value in row.items() if key not in _NOT_METADATA and _storable(value)}
+            metadata = {**extra, **(row.get("metadata") or {})}
+            yield Source(manifest.parent / name, str(row.get("id") or _id_of(Path(name))), metadata)
+        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise CliError(f"{manifest}, line {number}: not a manifest row ({error!r}); it needs `file`") from error
+
+
+def _storable(value: object) -> bool:
+    scalars = value if isinstance(value, list) else [value]
+    return value is not None and all(isinstance(item, str | int | float | bool) for item in scalars)
+
+
+def _id_of(relative: Path) -> str:
+    return "__".join(part for part in relative.parts if part not in ("/", "..", "."))
+
+
+class Ingest:
+    """One run over a list of clips. `steps()` yields after each clip, for a progress bar; `outcome` counts."""
+
+    def __init__(self, client: Client, collection: str, *, batch: int = 16) -> None:
+        self.outcome = Outcome()
+        self._client = client
+        self._path = f"/v1/collections/{quote(collection, safe='')}"
+        self._batch = batch
+        self._stored: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def prepare(self) -> None:
+        """Make the collection if it is not there, and learn what it holds."""
+        self._client.call("PUT", self._path, json={})
+        cursor = None
+        while True:
+            page = self._client.call("GET", f"{self._path}/items", params={"limit": 500, **_only(cursor=cursor)})
+            for item in page["data"]:
+                self._stored[item["id"]] = (item["content_sha256"], item["metadata"])
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return
+
+    def steps(self, clips: Iterable[Source]) -> Iterator[Source]:
+        """Ingest the clips in batches. A batch that is refused is tried again clip by clip, so one bad file costs
+        one file. Raises UnreachableError when the service goes away; what it acknowledged is kept."""
+        waiting: list[tuple[Source, bytes]] = []
+        for clip in clips:
+            data = self._read(clip)
+            if data is None:
+                yield clip
+                continue
+            names = {other.path.name for other, _ in waiting}
+            size = sum(len(held) for _, held in waiting)
+            if len(waiting) >= self._batch or clip.path.name in names or (waiting and size + len(data) > BATCH_BYTES):
+                yield from self._send(waiting)
+                waiting = []
+            waiting.append((clip, data))
+        yield from self._send(waiting)
+
+    def _read(self, clip: Source) -> bytes | None:
+        """The clip's bytes, or None when there is nothing to send."""
+        try:
+            data = clip.path.read_bytes()
+        except OSError as error:
+            self._fail(clip, {"title": "The file cannot be read", "detail": error.strerror or str(error)})
+            return None
+        sha256, metadata = self._stored.get(clip.id, (None, {}))
+        if sha256 != hashlib.sha256(data).hexdigest():
+            return data
+        if metadata == clip.metadata:
+            self.outcome.unchanged += 1
+        else:
+            self._relabel(clip, metadata)
+        return None
+
+    def _relabel(self, clip: Source, stored: Mapping[str, Any]) -> None:
+        """Same audio, other words about it: nothing has to be encoded again. Null removes a field (RFC 7396)."""
+        patch = {**dict.fromkeys(stored.keys() - clip.metadata.keys()), **clip.metadata}
+        try:
+            self._client.call("PATCH", f"{self._path}/items/{quote(clip.id, safe='')}", json={"metadata": patch})
+        except ServiceError as error:
+            self._fail(clip, error.problem)
+        else:
+            self.outcome.relabelled += 1
+
+    def _send(self, batch: list[tuple[Source, bytes]]) -> Iterator[Source]:
+        if not batch:
+            return
+        try:
+            self._post(batch)
+        except ServiceError as error:
+            if len(batch) > 1 and error.status not in (401, 403):
+                for one in batch:
+                    yield from self._send([one])
+                return
+            if error.status in (401, 403):
+                raise  # no other clip would fare better
+            self._fail(batch[0][0], error.problem)
+        yield from (clip for clip, _ in batch)
+
+    def _post(self, batch: list[tuple[Source, bytes]]) -> None:
+        files = [("files", (clip.path.name, data, media_type(clip.path))) for clip, data in batch]
+        about = [{"file": clip.path.name, "id": clip.id, "metadata": clip.metadata} for clip, _ in batch]
+        form = {"metadata": json.dumps({"items": about}, ensure_ascii=False)}
+        answer = self._client.call("POST", f"{self._path}/items", files=files, data=form)
+        for item in answer["items"]:
+            if item["created"]:
+                self.outcome.added += 1
+            else:
+                self.outcome.replaced += 1
+
+    def _fail(self, clip: Source, problem: Mapping[str, Any]) -> None:
+        wanted = ("type", "title", "status", "detail", "field", "limit")
+        reason = {name: problem[name] for name in wanted if problem.get(name) is not None}
+        self.outcome.failures.append({"file": str(clip.path), "id": clip.id, **reason})
+
+
+def _only(**values: object) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,186 @@
+"""`clsp` commands about speech libraries: ingest, search, collections, delete."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from service.cli_client import DEFAULT_URL, Client, CliError, JsonOption, KeyOption, UrlOption, data_uri
+from service.cli_ingest import Ingest, Outcome, read_source
+from service.cli_output import console, error_console, hits_table, print_json, table
+
+CollectionArgument = Annotated[str, typer.Argument(help="Name of the collection.")]
+INGEST_FAILED = 3
+"""Exit status of an ingest that left some clips out, to be told from one that could not run (1)."""
+
+
+def ingest(
+    collection: CollectionArgument,
+    source: Annotated[Path, typer.Argument(help="A folder of audio, or a JSONL manifest: file, id, metadata a line.")],
+    failures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where clips that failed are listed, one JSON a line, and which is removed when none fails. "
+            "COLLECTION-failures.jsonl unless given."
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=64, help="Clips sent in one request.")] = 16,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to go on trying while the service is full.")] = 120.0,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a folder or a manifest of clips to a collection; run it again to resume.
+
+    What is stored with the same content is skipped. Exit status 3 when some clips failed: they are listed in a file.
+    """
+    clips = read_source(source)
+    failures = failures or Path(f"{collection}-failures.jsonl")
+    with Client(url, api_key, patience_s=patience) as client:
+        run = Ingest(client, collection, batch=batch)
+        run.prepare()
+        try:
+            with _progress() as progress:
+                task = progress.add_task(escape(collection), total=len(clips))
+                for _ in run.steps(clips):
+                    progress.advance(task)
+        finally:
+            # What failed before the service went away is worth knowing too.
+            _write_failures(failures, run.outcome)
+    if as_json:
+        print_json(run.outcome.as_dict())
+    else:
+        _summarise(collection, run.outcome, failures)
+    if run.outcome.failures:
+        raise typer.Exit(INGEST_FAILED)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=error_console)
+
+
+def _write_failures(path: Path, outcome: Outcome) -> None:
+    if not outcome.failures:
+        path.unlink(missing_ok=True)
+        return
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in outcome.failures), "utf-8")
+
+
+def _summarise(collection: str, outcome: Outcome, failures: Path) -> None:
+    counts = ", ".join(
+        f"{number} {name}" for name, number in outcome.as_dict().items() if name != "failures" and number
+    )
+    console.print(f"[bold]{escape(collection)}[/]: {counts or 'nothing to do'}", highlight=False)
+    for row in outcome.failures[:5]:
+        console.print(f"  [red]{escape(row['file'])}[/]: {escape(row.get('detail') or row['title'])}", highlight=False)
+    if outcome.failures:
+        console.print(f"  all failures: {escape(str(failures))}", highlight=False)
+
+
+def search(
+    collection: CollectionArgument,
+    query: Annotated[list[str] | None, typer.Argument(help="How it should sound, in words.")] = None,
+    clip: Annotated[list[Path] | None, typer.Option(help="An audio file that hits should sound like.")] = None,
+    item: Annotated[list[str] | None, typer.Option(help="Id of an item that hits should sound like.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="field=value that hits must have; repeat for more.")] = None,
+    filter_json: Annotated[str | None, typer.Option("--filter", help="A filter as JSON, for all operators.")] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Most hits.")] = 10,
+    min_score: Annotated[float | None, typer.Option(help="Least cosine of a hit.")] = None,
+    text_weight: Annotated[float, typer.Option(help="Weight of each text.")] = 1.0,
+    clip_weight: Annotated[float, typer.Option(help="Weight of each clip.")] = 1.0,
+    item_weight: Annotated[float, typer.Option(help="Weight of each item.")] = 1.0,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search a collection by text, by clips, by items of it, or by a mixture."""
+    parts: list[dict[str, Any]] = [{"text": text, "weight": text_weight} for text in query or []]
+    parts += [{"audio": data_uri(path), "weight": clip_weight} for path in clip or []]
+    parts += [{"item_id": id, "weight": item_weight} for id in item or []]
+    if not parts:
+        raise CliError('Nothing to search for: give a text ("a calm older woman"), --clip FILE or --item ID')
+    body: dict[str, Any] = {"query": parts, "top_k": top_k}
+    conditions = parse_filter(where or [], filter_json)
+    if conditions is not None:
+        body["filter"] = conditions
+    if min_score is not None:
+        body["min_score"] = min_score
+    with Client(url, api_key) as client:
+        answer = client.call("POST", f"{_path(collection)}/search", json=body)
+    if as_json:
+        print_json(answer)
+        return
+    named = [*(query or []), *(f"like {path.name}" for path in clip or []), *(f"like {id}" for id in item or [])]
+    console.print(hits_table(" + ".join(named), answer))
+    if answer["truncated"]:
+        error_console.print("[yellow]The text was longer than the model reads; its end was cut off.[/]")
+
+
+def parse_filter(where: list[str], filter_json: str | None) -> dict[str, Any] | None:
+    """`field=value` pairs and a JSON filter -> one filter that asks for all of them; None when there is nothing.
+
+    A value is JSON where it parses (`age=40`, `tags=["calm"]`), else text. Raises CliError.
+    """
+    filters: list[dict[str, Any]] = []
+    for condition in where:
+        name, equals, value = condition.partition("=")
+        if not name or not equals:
+            raise CliError(f"--where {condition!r}: write field=value")
+        try:
+            filters.append({name: json.loads(value)})
+        except json.JSONDecodeError:
+            filters.append({name: value})
+    if filter_json is not None:
+        try:
+            parsed = json.loads(filter_json)
+        except json.JSONDecodeError as error:
+            raise CliError(f"--filter is not JSON: {error}") from error
+        if not isinstance(parsed, dict):
+            raise CliError('--filter must be a JSON object, as {"age": {"gte": 40}}')
+        filters.append(parsed)
+    if len(filters) <= 1:
+        return filters[0] if filters else None
+    return {"all": filters}
+
+
+def collections(url: UrlOption = DEFAULT_URL, api_key: KeyOption = None, as_json: JsonOption = False) -> None:
+    """List the collections and what they hold."""
+    with Client(url, api_key) as client:
+        answer = client.call("GET", "/v1/collections")
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        (one["name"], one["items"], one["segments"], ", ".join(one["metadata_fields"]), one["description"])
+        for one in answer["data"]
+    ]
+    console.print(table("Collections", ("name", "items", "segments", "fields", "description"), rows))
+
+
+def delete(
+    collection: CollectionArgument,
+    items: Annotated[list[str] | None, typer.Argument(help="Ids to delete; none means the whole collection.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a whole collection goes.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+) -> None:
+    """Delete items of a collection, or the collection with all it holds."""
+    with Client(url, api_key) as client:
+        if not items:
+            if not yes:
+                typer.confirm(f"Delete the collection {collection!r} with all its clips?", abort=True, err=True)
+            client.call("DELETE", _path(collection))
+        for id in items or []:
+            client.call("DELETE", f"{_path(collection)}/items/{quote(id, safe='')}")
+    console.print(f"Deleted {', '.join(map(escape, items)) if items else escape(collection)}", highlight=False)
+
+
+def _path(collection: str) -> str:
+    return f"/v1/collections/{quote(collection, safe='')}"

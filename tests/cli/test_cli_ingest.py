@@ -1,0 +1,84 @@
+"""`clsp ingest`: adds, resumes, replaces, relabels, and puts every failure on record without losing the rest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from clsp_script import LIBRARY, Run
+
+
+def _rows(manifest: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
+
+
+def _write(manifest: Path, rows: list[dict[str, object]]) -> None:
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def test_a_second_run_sends_only_what_changed(online: Run, small_library: Path) -> None:
+    first = online("ingest", "resume", small_library, "--batch", 3, "--json").json()
+    assert (first["added"], first["failed"]) == (4, 0)
+    second = online("ingest", "resume", small_library, "--json").json()
+    assert (second["unchanged"], second["added"], second["replaced"], second["relabelled"]) == (4, 0, 0, 0)
+
+    rows = _rows(small_library)
+    rows[0]["metadata"] = {"speaker": "anna"}
+    _write(small_library, rows)
+    shutil.copy(LIBRARY / "man-gb-low.mp3", small_library.parent / str(rows[1]["file"]))
+    third = online("ingest", "resume", small_library, "--json").json()
+    assert (third["unchanged"], third["relabelled"], third["replaced"], third["added"]) == (2, 1, 1, 0)
+    relabelled = online("search", "resume", "--item", rows[1]["id"], "--where", "speaker=anna", "--json").json()
+    assert [hit["id"] for hit in relabelled["hits"]] == [rows[0]["id"]]
+    assert "gender" not in relabelled["hits"][0]["metadata"], "what the manifest no longer says is gone"
+
+
+def test_a_bad_file_costs_that_file_alone_and_is_tried_again(online: Run, small_library: Path, tmp_path: Path) -> None:
+    bad = small_library.parent / "notes.wav"
+    bad.write_text("these are not samples\n" * 50)
+    rows = [*_rows(small_library), {"file": "notes.wav", "id": "notes"}, {"file": "gone.wav", "id": "gone"}]
+    _write(small_library, rows)
+    done = online("ingest", "failing", small_library, "--failures", "failed.jsonl")
+    assert done.status == 3
+    assert "4 added, 2 failed" in done.out
+    failures = {row["id"]: row for row in _rows(tmp_path / "failed.jsonl")}
+    assert failures.keys() == {"notes", "gone"}
+    assert failures["notes"]["status"] == 422
+    assert "text file" in str(failures["notes"]["detail"])
+    assert "No such file" in str(failures["gone"]["detail"])
+
+    shutil.copy(LIBRARY / "man-gb-slow.flac", bad)
+    _write(small_library, rows[:-1])
+    again = online("ingest", "failing", small_library, "--failures", "failed.jsonl", "--json").json()
+    assert (again["added"], again["unchanged"], again["failed"]) == (1, 4, 0)
+    assert not (tmp_path / "failed.jsonl").exists()
+
+
+def test_a_folder_is_walked_and_ids_are_paths(online: Run, tmp_path: Path) -> None:
+    for place in ("a", "b/c"):
+        (tmp_path / "voices" / place).mkdir(parents=True)
+        shutil.copy(LIBRARY / "man-us-low.ogg", tmp_path / "voices" / place / "take 1.ogg")
+    (tmp_path / "voices" / "readme.txt").write_text("not audio")
+    assert online("ingest", "folder", tmp_path / "voices", "--json").json()["added"] == 2
+    hits = online("search", "folder", "a deep voice", "--json").json()["hits"]
+    assert {hit["id"] for hit in hits} == {"a__take 1.ogg", "b__c__take 1.ogg"}
+
+
+def test_what_cannot_be_read_is_named(online: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds no audio" in online("ingest", "x", "empty").err
+    (tmp_path / "broken.jsonl").write_text('{"file": "a.wav"}\n{"metadata": {}}\n')
+    done = online("ingest", "x", "broken.jsonl")
+    assert done.status == 1
+    assert "line 2" in done.err
+    (tmp_path / "twice.jsonl").write_text('{"file": "a.wav", "id": "a"}\n{"file": "b.wav", "id": "a"}\n')
+    assert "appears twice" in online("ingest", "x", "twice.jsonl").err
+    assert "no such file or folder" in online("ingest", "x", "nowhere").err
+
+
+def test_a_bad_collection_name_is_the_servers_answer(online: Run, small_library: Path) -> None:
+    done = online("ingest", "not a name!", small_library)
+    assert done.status == 1
+    assert "(422)" in done.err
+    assert "Traceback" not in done.err
