@@ -46,13 +46,14 @@ def fit_calibration(
     text = embed_captions(model, tokenizer, [caption.text for _, caption in pairs])
     cosine = (speech @ text.T).numpy()
     table = ClaimTable([clip.facts for clip in clips], [caption.claims for _, caption in pairs])
-    match = table.match(torch.arange(len(clips)), torch.arange(len(pairs))).numpy()
+    everything = torch.arange(len(clips)), torch.arange(len(pairs))
+    may_match = (table.match(*everything) > 0) | table.unknown(*everything)
     own = np.array([i for i, _ in pairs])
     rng = np.random.default_rng(0)
     matched = cosine[own, np.arange(len(pairs))]
     mismatched = []
     for column in range(len(pairs)):
-        false = np.flatnonzero(match[:, column] == 0)
+        false = np.flatnonzero(~may_match[:, column].numpy())
         false = false[false != own[column]]
         if len(false):
             mismatched.append(cosine[rng.choice(false), column])

@@ -37,28 +37,37 @@ def speech_features(
 ) -> Tensor:
     """Pooled speech vectors [M, C] float32 of clips in order, from the cache where it has them.
 
-    The cache is a folder of float16 arrays named by the tower's hash and the batch's paths; a run that was killed goes
+    The cache holds one float16 array a clip, named by path and size under the tower's hash: a run that was killed goes
     on where it stopped. `tick(n)` hears of each n clips done.
     """
     prefixes = ("frontend", "encoder_embed", "encoder.")
-    folder = cache / f"speech-{tower_hash(model, prefixes)}"
+    folder = cache / f"speech-{tower_hash(model, prefixes)}-{max_s:g}s"
     folder.mkdir(parents=True, exist_ok=True)
-    order = sorted(range(len(paths)), key=lambda i: (paths[i].stat().st_size, str(paths[i])))
     pooled = torch.zeros(len(paths), model.config.speech.pooled_dim)
-    for start in range(0, len(order), 32):
-        part = order[start : start + 32]
-        name = hashlib.sha256("\n".join(str(paths[i]) for i in part).encode()).hexdigest()[:24]
-        file = folder / f"{name}.npy"
+    missing = []
+    for i, path in enumerate(paths):
+        file = folder / _cache_name(path)
         if file.exists():
-            rows = torch.from_numpy(np.load(file)).float()
+            pooled[i] = torch.from_numpy(np.load(file)).float()
         else:
-            rows = _encode(model, [load_clip(paths[i], max_s) for i in part])
-            partial = file.with_suffix(".partial.npy")
-            np.save(partial, rows.numpy().astype(np.float16))
-            partial.replace(file)
-        pooled[part] = rows.half().float()
+            missing.append(i)
+    tick(len(paths) - len(missing))
+    missing.sort(key=lambda i: paths[i].stat().st_size)
+    for start in range(0, len(missing), 32):
+        part = missing[start : start + 32]
+        rows = _encode(model, [load_clip(paths[i], max_s) for i in part]).half()
+        for i, row in zip(part, rows, strict=True):
+            partial = folder / (_cache_name(paths[i]) + ".partial.npy")
+            np.save(partial, row.numpy())
+            partial.replace(folder / _cache_name(paths[i]))
+        pooled[part] = rows.float()
         tick(len(part))
     return pooled
+
+
+def _cache_name(path: Path) -> str:
+    key = f"{path.resolve()} {path.stat().st_size}"
+    return hashlib.sha256(key.encode()).hexdigest()[:32] + ".npy"
 
 
 def load_plain_tokenizer(path: Path) -> Tokenizer:

@@ -24,12 +24,17 @@ def multi_positive_loss(speech: Tensor, text: Tensor, logit_scale: Tensor) -> Te
     return soft_target_loss(speech, text, logit_scale, target)
 
 
-def soft_target_loss(speech: Tensor, text: Tensor, logit_scale: Tensor, match: Tensor) -> Tensor:
+def soft_target_loss(
+    speech: Tensor, text: Tensor, logit_scale: Tensor, match: Tensor, ignore: Tensor | None = None
+) -> Tensor:
     """Cross entropy both ways against match [N, M] >= 0, normalised over rows for clips and columns for texts.
 
-    The general form: a caption that is true of several clips of the batch is a positive for each of them.
+    The general form: a caption that is true of several clips of the batch is a positive for each of them. Pairs in
+    `ignore`, bool [N, M], are neither positive nor negative.
     """
     logits = logit_scale * speech @ text.T
+    if ignore is not None:
+        logits = logits.masked_fill(ignore & (match == 0), -1e4)
     to_text = match / match.sum(1, keepdim=True).clamp(min=1e-12)
     to_speech = match / match.sum(0, keepdim=True).clamp(min=1e-12)
     speech_to_text = F.cross_entropy(logits, to_text)

@@ -8,6 +8,8 @@ from torch import Tensor
 NEAR = 0.25  # a caption that says 'high' of a clip that is 'very high' is a weak positive
 NEIGHBOURS = {"low": "very_low", "very_low": "low", "high": "very_high", "very_high": "high"}
 
+PARTS = ("first.", "second.", "change.")
+
 Claims = Mapping[str, str]
 
 
@@ -18,21 +20,34 @@ class ClaimTable:
         """`facts[i]` is all that is known of clip i, `claims[j]` all that caption j states."""
         pairs = sorted({pair for claim in claims for pair in claim.items()})
         self.place = {pair: i for i, pair in enumerate(pairs)}
-        self.facts = torch.zeros(len(facts), len(pairs))
-        for row, fact in zip(self.facts, facts, strict=True):
-            for attribute, value in fact.items():
-                for said, weight in ((value, 1.0), (NEIGHBOURS.get(value), NEAR)):
-                    if (attribute, said) in self.place:
-                        row[self.place[attribute, str(said)]] = weight
+        self.truth = torch.zeros(len(facts), len(pairs))
+        self.known = torch.zeros(len(facts), len(pairs))
+        for truth, known, fact in zip(self.truth, self.known, facts, strict=True):
+            for (attribute, value), i in self.place.items():
+                # Nothing is said of parts where nothing changes: that is known, and makes such a claim false.
+                known[i] = attribute in fact or attribute.startswith(PARTS)
+                told = fact.get(attribute)
+                truth[i] = 1.0 if told == value else NEAR if told and NEIGHBOURS.get(told) == value else 0.0
         self.claims = torch.zeros(len(claims), len(pairs))
         for row, claim in zip(self.claims, claims, strict=True):
             for pair in claim.items():
                 row[self.place[pair]] = 1.0
 
     def match(self, clips: Tensor, captions: Tensor) -> Tensor:
-        """How true each caption is of each clip, int64 [N] and [M] -> [N, M] in 0..1: the product over its claims."""
-        logs = self.facts[clips].clamp(min=1e-6).log() @ self.claims[captions].T
-        truth = logs.exp()
-        # A caption without claims is true of its own clip alone; the caller adds that diagonal.
-        truth[:, self.claims[captions].sum(1) == 0] = 0.0
-        return torch.where(truth > 1e-3, truth, torch.zeros_like(truth))
+        """How true each caption is of each clip, int64 [N] and [M] -> [N, M] in 0..1: the product over its claims.
+
+        A caption without claims matches nothing here; its own clip is the caller's to add.
+        """
+        said = self.claims[captions]
+        truth = (self.truth[clips].clamp(min=1e-6).log() @ said.T).exp()
+        return truth.masked_fill((truth < 1e-3) | (said.sum(1) == 0), 0.0)
+
+    def unknown(self, clips: Tensor, captions: Tensor) -> Tensor:
+        """Bool [N, M]: no claim of the caption is known to be false of the clip, and at least one is not known at all.
+
+        Such a pair is no negative: nobody labelled the emotion of a reading, yet it may well sound sad.
+        """
+        said = self.claims[captions]
+        known, truth = self.known[clips], self.truth[clips]
+        false = (known * (truth == 0)) @ said.T
+        return (false == 0) & ((1 - known) @ said.T > 0)

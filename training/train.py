@@ -25,11 +25,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of one step, the captions drawn for them (clip-major: all first captions, then all second), their match."""
+    """Clips of one step, the captions drawn for them (all first captions, then all second), which match, which may."""
 
     clips: Tensor
     captions: Tensor
     match: Tensor
+    unknown: Tensor
 
 
 class Sampler:
@@ -74,7 +75,7 @@ class Sampler:
         match = self.table.match(clips, captions)
         own = torch.arange(len(captions)) % self.batch
         match[own, torch.arange(len(captions))] = 1.0
-        return Batch(clips, captions, match)
+        return Batch(clips, captions, match, self.table.unknown(clips, captions))
 
 
 class Embeddings:
@@ -161,7 +162,9 @@ def train(
     for step in range(options.steps):
         set_training(model, options.tune)
         batch = sampler.draw()
-        loss = soft_target_loss(data.clips_of(batch), data.captions_of(batch), model.logit_scale.exp(), batch.match)
+        loss = soft_target_loss(
+            data.clips_of(batch), data.captions_of(batch), model.logit_scale.exp(), batch.match, batch.unknown
+        )
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 2.0)

@@ -198,6 +198,13 @@ def test_a_true_caption_is_no_negative() -> None:
     claims = [{"gender": "male"}, {"gender": "male", "pitch": "high"}, {"gender": "female"}, {}]
     match = ClaimTable(facts, claims).match(torch.arange(3), torch.arange(4))
     assert torch.allclose(match, torch.tensor([[1.0, 0.25, 0, 0], [1.0, 0, 0, 0], [0, 0, 1.0, 0]]), atol=1e-4)
+    unknown = ClaimTable(facts, claims).unknown(torch.arange(3), torch.arange(4))
+    assert not unknown.any()
+    unlabelled = ClaimTable(
+        [{"pitch": "low"}, {"emotion": "sad"}], [{"emotion": "sad"}, {"emotion": "sad", "pitch": "high"}]
+    )
+    both = torch.arange(2), torch.arange(2)
+    assert unlabelled.unknown(*both).tolist() == [[True, False], [False, True]]
     perfect = torch.eye(3)
     text = torch.stack([perfect[0] + perfect[1], perfect[0], perfect[2], perfect[1]])
     text = torch.nn.functional.normalize(text, dim=1)
