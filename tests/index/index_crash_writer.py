@@ -1,0 +1,68 @@
+"""A process that writes until it is killed: says on stdout what it begins and what was acknowledged. Run by tests."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from index_oracle import clip
+
+from index.store import LocalStore
+from index.types import NewItem
+
+COLLECTION = "crash"
+DIM = 32
+THREADS = 2
+IDS = 12
+
+
+def version_of(item_id: str, version: int) -> NewItem:
+    """The item a version of an id stands for: one to five segments, media, and metadata that name the version."""
+    thread, number = item_id.split("-")
+    seed = (int(thread) * IDS + int(number)) * 1_000_000 + version * 10
+    seeds = [seed + i for i in range(1 + version % 5)]
+    media = f"{item_id} {version} ".encode() * 2000 if version % 2 else None
+    return clip(item_id, seeds, DIM, {"version": version, "tags": [item_id, version]}, media)
+
+
+def main(folder: Path, seed: int, first_version: int) -> None:
+    store = LocalStore(folder)
+    store.create_collection(COLLECTION, dim=DIM, identity="x")
+    out = threading.Lock()
+
+    def say(line: dict[str, Any]) -> None:
+        with out:
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
+
+    def work(thread: int) -> None:
+        dice = random.Random(seed * THREADS + thread)
+        there = {item.id for item in store.list_items(COLLECTION)[0]}
+        version = first_version
+        while True:
+            version += 1
+            ids = [f"{thread}-{number}" for number in dice.sample(range(IDS), dice.randint(1, 4))]
+            alive = [item_id for item_id in ids if item_id in there]
+            action = dice.choice(["upsert", "upsert", "upsert", "delete", "patch"]) if alive else "upsert"
+            ids = ids if action == "upsert" else alive[:1]
+            say({"thread": thread, "state": "begin", "action": action, "ids": ids, "version": version})
+            if action == "upsert":
+                store.upsert(COLLECTION, [version_of(item_id, version) for item_id in ids], identity="x")
+                there.update(ids)
+            elif action == "delete":
+                store.delete_item(COLLECTION, ids[0])
+                there.discard(ids[0])
+            else:
+                store.patch_metadata(COLLECTION, ids[0], {"patched": version})
+            say({"thread": thread, "state": "acknowledged"})
+
+    for thread in range(THREADS):
+        threading.Thread(target=work, args=(thread,)).start()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
