@@ -1,0 +1,161 @@
+"""Reads request bodies: JSON into a model, or multipart into files and fields, each refused with the field's name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import anyio.to_thread
+from fastapi import Request
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service.errors import ProblemError, validation_problem
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+INLINE_BYTES: Final = 64 * 1024
+"""JSON up to this size is parsed where it is, which costs less than handing it to a thread."""
+MAX_FIELD_BYTES: Final = 1024 * 1024
+"""Largest text field of a form, bytes."""
+FILE_FIELDS: Final = ("files", "file")
+FILES_SCHEMA: Final[dict[str, Any]] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "string", "format": "binary"},
+    "description": "The clips.",
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A multipart body: uploaded files in order, and the other fields' texts by name."""
+
+    files: list[UploadFile]
+    fields: dict[str, list[str]]
+
+    def one(self, name: str) -> str | None:
+        """The text of a field that may be given once. Raises ProblemError when it is repeated."""
+        values = self.fields.get(name, [])
+        if len(values) > 1:
+            raise ProblemError("invalid-request", f"{name}: given {len(values)} times", field=name, limit=1)
+        return values[0] if values else None
+
+
+def media_type(request: Request) -> str:
+    """The body's media type without parameters, lower case; "" where none is given."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_multipart(request: Request) -> bool:
+    """Whether the body is a form with files."""
+    return media_type(request) == "multipart/form-data"
+
+
+async def read_json(request: Request, model: type[M], *, optional: bool = False, multipart: bool = False) -> M:
+    """Read a JSON body. With `optional`, no body means the model's defaults.
+
+    `multipart` says whether the route takes forms too, for the message. Raises ProblemError: `unsupported-media-type`,
+    `malformed-body`, or `invalid-request` with the field.
+    """
+    _refuse_encoded(request)
+    kind = media_type(request)
+    is_json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    if kind and not is_json:
+        raise _unsupported(kind, "application/json", "multipart/form-data" if multipart else None)
+    body = await request.body()
+    if not body and optional:
+        return model()
+    if body and not kind:
+        raise _unsupported("none", "application/json", "multipart/form-data" if multipart else None)
+    return await parse_json(body, TypeAdapter(model))
+
+
+async def parse_json(data: bytes | str, adapter: TypeAdapter[T], *, field: str = "") -> T:
+    """Parse and validate JSON, in a thread where it is large. `field` is the part of the request that it came in."""
+    try:
+        if len(data) <= INLINE_BYTES:
+            return adapter.validate_json(data)
+        return await anyio.to_thread.run_sync(adapter.validate_json, data)
+    except ValidationError as error:
+        errors: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False, include_input=False)]
+        raise validation_problem(errors, prefix=field) from error
+
+
+@asynccontextmanager
+async def read_form(request: Request, *, fields: Iterable[str], max_files: int) -> AsyncIterator[Form]:
+    """Read a multipart body; its temporary files live as long as the context.
+
+    Raises ProblemError: `malformed-body`, `too-many-parts`, or `invalid-request` with the field.
+    """
+    _refuse_encoded(request)
+    known = (*FILE_FIELDS, *fields)
+    parser = MultiPartParser(
+        request.headers, request.stream(), max_files=max_files, max_fields=max_files + 16, max_part_size=MAX_FIELD_BYTES
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise _form_problem(error, max_files) from error
+    try:
+        yield await _sort(form, known)
+    finally:
+        await form.close()
+
+
+async def _sort(form: FormData, known: tuple[str, ...]) -> Form:
+    files: list[UploadFile] = []
+    texts: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        if name not in known:
+            expected = ", ".join(known)
+            detail = f"{name[:80]}: unknown form field; known: {expected}"
+            raise ProblemError("invalid-request", detail, field=name[:80])
+        if name not in FILE_FIELDS:
+            texts.setdefault(name, []).append(await _text(name, value))
+        elif isinstance(value, UploadFile):
+            files.append(value)
+        else:
+            raise ProblemError("invalid-request", f"{name}: send a file (with a filename), not text", field=name)
+    if not files:
+        raise ProblemError("invalid-request", "files: at least one file is needed", field="files", limit=1)
+    return Form(files, texts)
+
+
+async def _text(name: str, value: UploadFile | str) -> str:
+    """A text field; clients may send it as a file part, to give it a media type."""
+    if isinstance(value, str):
+        return value
+    if (value.size or 0) > MAX_FIELD_BYTES:
+        raise ProblemError("body-too-large", f"{name}: at most 1 MiB", field=name, limit=MAX_FIELD_BYTES)
+    try:
+        return (await value.read()).decode()
+    except UnicodeDecodeError as error:
+        raise ProblemError("invalid-request", f"{name}: not UTF-8", field=name) from error
+
+
+def _form_problem(error: MultiPartException, max_files: int) -> ProblemError:
+    message = error.message
+    if message.startswith("Too many"):
+        return ProblemError("too-many-parts", f"files: {message}", field="files", limit=max_files)
+    if message.startswith("Part exceeded"):
+        return ProblemError("body-too-large", f"a form field is too large: {message}", limit=MAX_FIELD_BYTES)
+    return ProblemError("malformed-body", f"the multipart body is malformed: {message}", field="body")
+
+
+def _unsupported(kind: str, *expected: str | None) -> ProblemError:
+    accepted = " or ".join(name for name in expected if name)
+    detail = f"Content-Type is {kind[:80]}; send {accepted}"
+    return ProblemError("unsupported-media-type", detail, field="Content-Type", limit=accepted)
+
+
+def _refuse_encoded(request: Request) -> None:
+    # A compressed body could unfold to any size, past the limit on bytes.
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        detail = "send the body as it is, without Content-Encoding"
+        raise ProblemError("unsupported-media-type", detail, field="Content-Encoding", limit="identity")

@@ -1,0 +1,119 @@
+"""Classification: clips against labels, or against the model's presets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from fastapi import APIRouter, Depends, Request
+from pydantic import TypeAdapter
+
+from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
+from service.api.clips import ClipSource, embed_clips, inline_clip, uploaded_clip
+from service.api.deps import (
+    ENGINE_CALL,
+    Services,
+    ServicesDep,
+    check_count,
+    check_text,
+    problems,
+    request_body,
+)
+from service.api.prompts import label_vectors
+from service.errors import ProblemError
+from service.schemas import ClassifyRequest, ClassifyResponse, ClipLabels
+from service.schemas.judging import ClassifyOptions, Labels
+from service.scoring import classify as classify_vectors
+from service.security import require_read
+
+router = APIRouter(prefix="/v1", tags=["judging"])
+
+_LABELS: Final = TypeAdapter(Labels)
+_FORM: Final = {
+    "type": "object",
+    "required": ["files"],
+    "properties": {
+        "files": FILES_SCHEMA,
+        "preset": {"type": "string", "description": "A label set of the model.", "examples": ["emotion"]},
+        "labels": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "JSON: a list of labels, or prompts by label.",
+            "examples": ['["whispering", "shouting"]'],
+        },
+    },
+}
+
+
+@router.post(
+    "/classify",
+    dependencies=[Depends(require_read)],
+    responses=problems(*ENGINE_CALL, "audio-too-large", "too-many-parts"),
+    openapi_extra=request_body(ClassifyRequest, form=_FORM),
+)
+async def classify(request: Request, services: ServicesDep) -> ClassifyResponse:
+    """Choose a label for each clip: probabilities at the model's temperature, and the cosines behind them."""
+    most = services.settings.max_parts
+    if is_multipart(request):
+        async with read_form(request, fields=("preset", "labels"), max_files=most) as form:
+            options = await _form_options(form)
+            sources = [uploaded_clip(upload, f"files[{i}]", services) for i, upload in enumerate(form.files)]
+            return await _classify(services, options, sources, services.deadline())
+    body = await read_json(request, ClassifyRequest, multipart=True)
+    if body.audio is not None:
+        sources = [inline_clip(body.audio, "audio", services)]
+    else:
+        uris = body.inputs or []
+        check_count("inputs", uris, most, slug="too-many-parts")
+        sources = [inline_clip(uri, f"inputs[{i}]", services) for i, uri in enumerate(uris)]
+    return await _classify(services, body, sources, services.deadline())
+
+
+async def _form_options(form: Form) -> ClassifyOptions:
+    preset, labels = form.one("preset"), form.one("labels")
+    if (preset is None) == (labels is None):
+        raise ProblemError("invalid-request", "give either `preset` or `labels`", field="preset")
+    if labels is None:
+        return ClassifyOptions(preset=preset)
+    prompts = await parse_json(labels, _LABELS, field="labels")
+    return ClassifyOptions(labels=prompts)
+
+
+def _prompts(services: Services, options: ClassifyOptions) -> dict[str, list[str]]:
+    if options.labels is None:
+        presets = services.engine.manifest.presets
+        if options.preset not in presets:
+            known = ", ".join(sorted(presets))
+            detail = f"preset: {options.preset!r} is not one of this model's: {known}"
+            raise ProblemError("invalid-request", detail, field="preset", limit=known)
+        return presets[options.preset]
+    settings = services.settings
+    check_count("labels", options.labels, settings.max_labels)
+    check_count("labels", [text for texts in options.labels.values() for text in texts], settings.queue_texts)
+    for label, texts in options.labels.items():
+        check_text("labels", label, settings)
+        for text in texts:
+            check_text(f"labels.{label[:80]}", text, settings)
+    return options.labels
+
+
+async def _classify(
+    services: Services, options: ClassifyOptions, sources: list[ClipSource], deadline: float
+) -> ClassifyResponse:
+    labels = await label_vectors(services, _prompts(services, options), deadline)
+    clips = await embed_clips(services, sources, deadline=deadline)
+    pooled = np.stack([clip.result.pooled for clip in clips])
+    probabilities, cosines = classify_vectors(pooled, labels.vectors, services.engine.manifest.logit_scale)
+    return ClassifyResponse(
+        results=[
+            ClipLabels(
+                label=labels.labels[int(odds.argmax())],
+                probabilities=dict(zip(labels.labels, odds.tolist(), strict=True)),
+                cosines=dict(zip(labels.labels, row.tolist(), strict=True)),
+                duration_s=clip.duration_s,
+            )
+            for clip, odds, row in zip(clips, probabilities, cosines, strict=True)
+        ],
+        identity=services.engine.identity,
+        truncated=labels.truncated,
+    )

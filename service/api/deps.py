@@ -1,0 +1,130 @@
+"""What handlers are given: the running parts of the service, deadlines, and the bounds that settings set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
+from urllib.parse import quote
+
+import anyio
+import anyio.to_thread
+from fastapi import Depends, Path, Request
+
+from index.errors import IdentityMismatch
+from index.store import LocalStore
+from index.types import CollectionInfo
+from service.audio_limits import AudioLimits
+from service.engine import Engine
+from service.errors import MEDIA_TYPE, PROBLEMS, ProblemError
+from service.metrics import Metrics
+from service.schemas import Problem
+from service.schemas.common import CollectionName, ItemId
+from service.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+StoreStage = Literal["search", "read", "write"]
+STORE_THREADS: Final = 8
+"""Reads, and writes, at one time: enough to overlap disk waits, few enough not to starve the encoders."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one running app."""
+
+    settings: Settings
+    engine: Engine
+    store: LocalStore
+    metrics: Metrics
+    audio_limits: AudioLimits
+    decoding: anyio.CapacityLimiter
+    # Apart, because writers wait for each other: a bulk ingest must not take the threads that searches need.
+    reading: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(STORE_THREADS))
+    writing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(STORE_THREADS))
+
+    def deadline(self) -> float:
+        """When a request whose body was just read is late, on `time.monotonic()`'s clock."""
+        return time.monotonic() + self.settings.request_timeout_s
+
+    async def in_store(self, stage: StoreStage, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a store call in a thread; `stage` says which threads, and names it in the metrics."""
+        limiter = self.writing if stage == "write" else self.reading
+        with self.metrics.stage(stage):
+            return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=limiter)
+
+    async def collection(self, name: str) -> CollectionInfo:
+        """A collection. Raises CollectionNotFound."""
+        return await self.in_store("read", self.store.get_collection, name)
+
+    async def own_collection(self, name: str) -> CollectionInfo:
+        """A collection whose vectors compare with this engine's. Raises CollectionNotFound, IdentityMismatch."""
+        info = await self.collection(name)
+        if info.identity != self.engine.identity:
+            raise IdentityMismatch(info.identity, self.engine.identity)
+        return info
+
+
+def get_services(request: Request) -> Services:
+    """The app's parts, put there when it started."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+CollectionPath = Annotated[CollectionName, Path()]
+ItemPath = Annotated[ItemId, Path()]
+
+
+def check_count(name: str, values: Sized, limit: int, *, slug: str = "limit-exceeded") -> None:
+    """Raise ProblemError when there are more than `limit`."""
+    if len(values) > limit:
+        raise ProblemError(slug, f"{name}: {len(values)} given; at most {limit} are accepted", field=name, limit=limit)
+
+
+def check_text(name: str, text: str, settings: Settings) -> str:
+    """A text that says something and is not over-long. Raises ProblemError."""
+    if not text.strip():
+        raise ProblemError("invalid-request", f"{name}: the text is empty", field=name, limit=1)
+    if len(text) > settings.max_text_chars:
+        detail = f"{name}: {len(text)} characters; at most {settings.max_text_chars} are accepted"
+        raise ProblemError("limit-exceeded", detail, field=name, limit=settings.max_text_chars)
+    return text
+
+
+def audio_url(collection: str, item_id: str, has_media: bool) -> str | None:
+    """Where an item's audio is served, if it was kept."""
+    return f"/v1/collections/{quote(collection)}/items/{quote(item_id, safe='')}/audio" if has_media else None
+
+
+def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` for the problems that a route can answer with."""
+    grouped: dict[int, list[str]] = {}
+    for slug in slugs:
+        grouped.setdefault(PROBLEMS[slug][0], []).append(slug)
+    return {
+        status: {
+            "description": "; ".join(f"`{slug}`: {PROBLEMS[slug][1].lower()}" for slug in names),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
+        }
+        for status, names in grouped.items()
+    }
+
+
+ANY_CALL: Final = ("unauthorized", "forbidden", "invalid-request", "internal")
+BODY_CALL: Final = (*ANY_CALL, "malformed-body", "body-too-large", "unsupported-media-type")
+ENGINE_CALL: Final = (*BODY_CALL, "invalid-audio", "limit-exceeded", "overloaded", "engine-failed", "deadline-exceeded")
+
+
+def request_body(json: type[Any], *, form: Mapping[str, Any] | None = None, required: bool = True) -> dict[str, Any]:
+    """OpenAPI's description of a body that a handler reads itself; `form` is the schema of its multipart twin.
+
+    The model's `$defs` are moved to the components when the document is made (`service.openapi`).
+    """
+    schema = json.model_json_schema(ref_template="#/components/schemas/{model}")
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    if form is not None:
+        content["multipart/form-data"] = {"schema": dict(form)}
+    return {"requestBody": {"required": required, "content": content}}

@@ -1,0 +1,138 @@
+"""Items: list, look at, edit and drop clips of a collection, and play them. Adding is in `service.api.ingest`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import TypeAdapter
+
+from index import types as stored
+from index.filters import Filter, parse_filter
+from service.api.body import parse_json, read_json
+from service.api.deps import (
+    ANY_CALL,
+    BODY_CALL,
+    CollectionPath,
+    ItemPath,
+    ServicesDep,
+    audio_url,
+    problems,
+    request_body,
+)
+from service.api.playback import AudioResponse
+from service.errors import ProblemError
+from service.schemas import Item, ItemPage, PatchItemRequest
+from service.security import require_read, require_write
+from service.settings import Settings
+
+router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])
+
+_FILTER: Final = TypeAdapter(dict[str, Any])
+_ITEM_CALL: Final = (*ANY_CALL, "unknown-collection", "unknown-item")
+
+
+def shown(collection: str, item: stored.Item) -> Item:
+    """The stored facts as the API shows them."""
+    return Item(
+        id=item.id,
+        metadata=item.metadata,
+        duration_s=item.duration_s,
+        segments=item.segments,
+        filename=item.filename,
+        content_sha256=item.content_sha256,
+        has_audio=item.has_media,
+        audio_url=audio_url(collection, item.id, item.has_media),
+        created_at=item.created_at,
+        updated_at=item.updated_at,
+    )
+
+
+def check_metadata_size(metadata: dict[str, Any], field: str, settings: Settings) -> None:
+    """Raise ProblemError when metadata takes more room than settings allow."""
+    size = len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > settings.max_metadata_bytes:
+        detail = f"{field}: {size} bytes of JSON; at most {settings.max_metadata_bytes} are accepted"
+        raise ProblemError("limit-exceeded", detail, field=field, limit=settings.max_metadata_bytes)
+
+
+@router.get(
+    "",
+    dependencies=[Depends(require_read)],
+    responses=problems(*_ITEM_CALL, "invalid-filter", "unknown-field", "invalid-cursor"),
+)
+async def list_items(
+    collection: CollectionPath,
+    services: ServicesDep,
+    cursor: Annotated[str | None, Query(max_length=2048, description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, description="Most items on the page.")] = 100,
+    filter: Annotated[
+        str | None,
+        Query(max_length=65536, description="A filter as JSON.", examples=['{"gender": "female", "age": {"gte": 40}}']),
+    ] = None,
+) -> ItemPage:
+    """Items by id, a page at a time."""
+    most = services.settings.page_size_max
+    if limit > most:
+        raise ProblemError("limit-exceeded", f"limit: {limit}; at most {most}", field="limit", limit=most)
+    where: Filter | None = None
+    if filter is not None:
+        parsed = await parse_json(filter, _FILTER, field="filter")
+        where = parse_filter(parsed)
+    items, next_cursor = await services.in_store(
+        "read", services.store.list_items, collection, cursor=cursor, limit=limit, where=where
+    )
+    return ItemPage(data=[shown(collection, item) for item in items], next_cursor=next_cursor)
+
+
+@router.get("/{item_id}", dependencies=[Depends(require_read)], responses=problems(*_ITEM_CALL))
+async def get_item(collection: CollectionPath, item_id: ItemPath, services: ServicesDep) -> Item:
+    """One item."""
+    return shown(collection, await services.in_store("read", services.store.get_item, collection, item_id))
+
+
+@router.patch(
+    "/{item_id}",
+    dependencies=[Depends(require_write)],
+    responses=problems(*BODY_CALL, "unknown-collection", "unknown-item", "limit-exceeded", "storage-failed"),
+    openapi_extra=request_body(PatchItemRequest),
+)
+async def patch_item(collection: CollectionPath, item_id: ItemPath, request: Request, services: ServicesDep) -> Item:
+    """Edit an item's metadata (RFC 7396): members replace those of the same name, null removes one."""
+    body = await read_json(request, PatchItemRequest)
+    store = services.store
+    check_metadata_size(body.metadata, "metadata", services.settings)
+    item = await services.in_store("read", store.get_item, collection, item_id)
+    # The sum is bounded too, or patches could grow an item without end.
+    merged = {key: value for key, value in {**item.metadata, **body.metadata}.items() if value is not None}
+    check_metadata_size(merged, "metadata", services.settings)
+    return shown(collection, await services.in_store("write", store.patch_metadata, collection, item_id, body.metadata))
+
+
+@router.delete(
+    "/{item_id}",
+    status_code=204,
+    dependencies=[Depends(require_write)],
+    responses=problems(*_ITEM_CALL, "storage-failed"),
+)
+async def delete_item(collection: CollectionPath, item_id: ItemPath, services: ServicesDep) -> Response:
+    """Drop an item and its audio."""
+    await services.in_store("write", services.store.delete_item, collection, item_id)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/{item_id}/audio",
+    dependencies=[Depends(require_read)],
+    response_class=AudioResponse,
+    responses={
+        200: {"description": "The clip as it was uploaded.", "content": {"audio/*": {"schema": {"type": "string"}}}},
+        206: {"description": "The bytes of the `Range` header."},
+        **problems(*_ITEM_CALL, "no-audio", "range-not-satisfiable"),
+    },
+)
+async def get_audio(collection: CollectionPath, item_id: ItemPath, services: ServicesDep) -> AudioResponse:
+    """The clip as it was uploaded, where audio is kept. Answers `Range` requests."""
+    path, media_type = await services.in_store("read", services.store.media_path, collection, item_id)
+    return AudioResponse(path, media_type=media_type, headers={"Cache-Control": "private, no-cache"})

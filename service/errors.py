@@ -1,0 +1,192 @@
+"""The one error shape: every answer that is not a success is application/problem+json (RFC 9457) with a stable type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPE_PREFIX: Final = "urn:clsp-service:error:"
+MAX_LISTED_ERRORS: Final = 20
+"""A request can be wrong in thousands of places; a reader needs the first few."""
+MAX_MEMBER_CHARS: Final = 80
+
+# slug -> (status, title). The slug is the stable part of `type`: clients switch on it, so it is never renamed.
+PROBLEMS: Final[dict[str, tuple[int, str]]] = {
+    "malformed-body": (400, "The body could not be parsed"),
+    "unauthorized": (401, "A valid API key is required"),
+    "forbidden": (403, "The API key lacks the scope for this call"),
+    "cross-origin": (403, "Calls from this origin are not allowed"),
+    "not-found": (404, "There is nothing at this address"),
+    "unknown-collection": (404, "No such collection"),
+    "unknown-item": (404, "No such item"),
+    "unknown-model": (404, "No such model"),
+    "no-audio": (404, "No audio is kept for this item"),
+    "method-not-allowed": (405, "The address does not answer this method"),
+    "identity-mismatch": (409, "The vectors come from another model or policy"),
+    "conflict": (409, "The request conflicts with what is stored"),
+    "body-too-large": (413, "The body is too large"),
+    "too-many-parts": (413, "Too many parts in one request"),
+    "audio-too-large": (413, "The audio is too large"),
+    "unsupported-media-type": (415, "The body's media type is not supported here"),
+    "range-not-satisfiable": (416, "The range lies outside the audio"),
+    "invalid-request": (422, "The request does not have the expected form"),
+    "invalid-audio": (422, "The audio cannot be used"),
+    "invalid-filter": (422, "The filter cannot be used"),
+    "unknown-field": (422, "The filter names a field that no item has"),
+    "dimension-mismatch": (422, "The vector has the wrong length"),
+    "invalid-cursor": (422, "The cursor is not one of ours"),
+    "limit-exceeded": (422, "A limit of this service is exceeded"),
+    "internal": (500, "Something failed inside the service"),
+    "overloaded": (503, "The service has more work than it can finish in time"),
+    "unavailable": (503, "The service cannot answer this now"),
+    "engine-failed": (500, "The encoder failed"),
+    "storage-failed": (503, "The disk refused to store this"),
+    "deadline-exceeded": (504, "The deadline passed before the work was done"),
+}
+_FRAMEWORK: Final = {
+    400: "malformed-body",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    409: "conflict",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+    416: "range-not-satisfiable",
+    503: "unavailable",
+}
+
+
+class ProblemError(HTTPException):
+    """An answer other than success. Raised anywhere below the middleware, it reaches the caller as problem+json.
+
+    It derives from Starlette's HTTPException so that body parsers, which wrap unknown exceptions, let it through.
+    """
+
+    def __init__(
+        self,
+        slug: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        limit: float | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **extensions: Any,
+    ) -> None:
+        """`slug` is a key of PROBLEMS, `field` the place as "items[0].audio", `limit` what was broken."""
+        status, self.title = PROBLEMS[slug]
+        super().__init__(status, detail, dict(headers or {}))
+        self.slug = slug
+        self.field = field
+        self.limit = limit
+        self.extensions = extensions
+
+    def body(self, request_id: str | None) -> dict[str, Any]:
+        """The problem document; members without a value are left out."""
+        members = {
+            "type": TYPE_PREFIX + self.slug,
+            "title": self.title,
+            "status": self.status_code,
+            "detail": self.detail,
+            "field": self.field,
+            "limit": self.limit,
+            **self.extensions,
+            "request_id": request_id,
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
+
+def problem_response(problem: ProblemError, request_id: str | None) -> JSONResponse:
+    """Render a problem as a response."""
+    body = problem.body(request_id)
+    return JSONResponse(body, status_code=problem.status_code, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def field_path(loc: Sequence[str | int]) -> str:
+    """("items", 0, "audio") -> "items[0].audio". Members that callers name, like labels, may be long and are cut."""
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part[:MAX_MEMBER_CHARS]}"
+    return path.removeprefix(".")
+
+
+def validation_problem(errors: Sequence[Mapping[str, Any]], *, prefix: str = "") -> ProblemError:
+    """Turn pydantic's error list (`ValidationError.errors()`) into one problem that leads with the first error.
+
+    `prefix` is the part of the request that was validated, for JSON that arrives inside a form field or the query.
+    """
+    listed = []
+    for error in errors[:MAX_LISTED_ERRORS]:
+        field = field_path([prefix, *error["loc"]] if prefix else error["loc"])
+        listed.append({"field": field, "detail": str(error["msg"]).removeprefix("Value error, ")})
+    field, detail = listed[0]["field"], listed[0]["detail"]
+    if errors[0]["type"] == "json_invalid":
+        return ProblemError("malformed-body", detail, field=field or None)
+    context = errors[0].get("ctx") or {}
+    limit = next((context[key] for key in _LIMIT_KEYS if key in context), None)
+    return ProblemError(
+        "invalid-request",
+        f"{field}: {detail}" if field else detail,
+        field=field or None,
+        limit=limit if isinstance(limit, int | float | str) else None,
+        errors=listed if len(listed) > 1 else None,
+    )
+
+
+_LIMIT_KEYS: Final = ("le", "lt", "ge", "gt", "max_length", "min_length", "pattern", "expected")
+
+
+_OPENAI_PATHS: Final = ("/v1/embeddings", "/v1/models")
+"""OpenAI's clients show their user nothing of an error but its member `message`, so there the problem has one too."""
+
+
+def answer_problem(request: Request, problem: ProblemError) -> JSONResponse:
+    """Answer `request` with a problem that carries its id, and leave its type for the metrics."""
+    return answer_problem_at(request.scope, problem)
+
+
+def answer_problem_at(scope: Scope, problem: ProblemError) -> JSONResponse:
+    """The same below FastAPI, where a request is its ASGI scope."""
+    state = scope.setdefault("state", {})
+    state["problem"] = problem.slug
+    if scope["path"].startswith(_OPENAI_PATHS):
+        problem.extensions |= {"message": problem.detail, "param": problem.field}
+    return problem_response(problem, state.get("request_id"))
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of the address; the router knows only those of the first route that matched it."""
+    path = getattr(request.scope.get("route"), "path", "")
+    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {}))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, ProblemError):
+        assert isinstance(error, HTTPException)
+        slug = _FRAMEWORK.get(error.status_code, "internal" if error.status_code >= 500 else "invalid-request")
+        problem = ProblemError(slug, str(error.detail), headers=error.headers)
+        problem.status_code = error.status_code
+        if error.status_code == 405:
+            problem.headers = {"Allow": ", ".join(_methods(request)) or (error.headers or {}).get("Allow", "")}
+        error = problem
+    return answer_problem(request, error)
+
+
+async def _on_invalid_parameters(request: Request, error: Exception) -> JSONResponse:
+    # Bodies are validated by our own reader: these are path, query and header parameters, which loc[0] tells apart.
+    assert isinstance(error, RequestValidationError)
+    errors = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
+    return answer_problem(request, validation_problem(errors))
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make problems of our own exceptions and the framework's. What nobody expected is caught by the middleware."""
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_parameters)

@@ -1,0 +1,62 @@
+"""Request and response models with examples: the OpenAPI page made from them is the manual."""
+
+from service.schemas.collections import CollectionInfo, CollectionList, CollectionRequest
+from service.schemas.common import Health, Problem, Segment
+from service.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
+from service.schemas.items import (
+    AddedItem,
+    AddItemsRequest,
+    AddItemsResponse,
+    FormMetadata,
+    Item,
+    ItemPage,
+    NewItem,
+    PatchItemRequest,
+)
+from service.schemas.judging import (
+    ClassifyRequest,
+    ClassifyResponse,
+    ClipLabels,
+    CurvePoint,
+    Pair,
+    PairScore,
+    ScoreRequest,
+    ScoreResponse,
+)
+from service.schemas.models import ModelInfo, ModelList
+from service.schemas.search import Hit, QueryPart, SearchRequest, SearchResponse
+
+__all__ = [
+    "AddItemsRequest",
+    "AddItemsResponse",
+    "AddedItem",
+    "ClassifyRequest",
+    "ClassifyResponse",
+    "ClipLabels",
+    "CollectionInfo",
+    "CollectionList",
+    "CollectionRequest",
+    "CurvePoint",
+    "Embedding",
+    "EmbeddingRequest",
+    "EmbeddingResponse",
+    "EmbeddingUsage",
+    "FormMetadata",
+    "Health",
+    "Hit",
+    "Item",
+    "ItemPage",
+    "ModelInfo",
+    "ModelList",
+    "NewItem",
+    "Pair",
+    "PairScore",
+    "PatchItemRequest",
+    "Problem",
+    "QueryPart",
+    "ScoreRequest",
+    "ScoreResponse",
+    "SearchRequest",
+    "SearchResponse",
+    "Segment",
+]

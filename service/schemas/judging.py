@@ -1,0 +1,169 @@
+"""Classification and scoring: what a clip sounds like, and how well it fits a caption."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from service.schemas.common import (
+    EXAMPLE_AUDIO,
+    EXAMPLE_IDENTITY,
+    AudioUri,
+    RequestModel,
+    ResponseModel,
+    Segment,
+    answer,
+    example,
+)
+
+
+def _as_prompts(value: Any) -> Any:
+    if isinstance(value, list):
+        if not all(isinstance(label, str) for label in value):
+            raise ValueError("a list of labels holds texts")
+        if len(set(value)) != len(value):
+            raise ValueError("a label is given twice")
+        return {label: [label] for label in value}
+    if isinstance(value, dict):
+        return {label: [prompt] if isinstance(prompt, str) else prompt for label, prompt in value.items()}
+    return value
+
+
+Labels = Annotated[
+    dict[str, Annotated[list[str], Field(min_length=1)]],
+    BeforeValidator(_as_prompts),
+    Field(min_length=2),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}, "minItems": 2, "uniqueItems": True},
+                {
+                    "type": "object",
+                    "minProperties": 2,
+                    "additionalProperties": {
+                        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+                    },
+                },
+            ],
+            "description": "Labels that are prompts themselves, or prompts (one or several, averaged) by label.",
+            "examples": [["whispering", "shouting"]],
+        }
+    ),
+]
+
+
+class ClassifyOptions(RequestModel):
+    """What to choose between."""
+
+    model_config = example({"preset": "emotion"})
+
+    preset: str | None = Field(None, max_length=64, description="A label set of the model: see GET /v1/models.")
+    labels: Labels | None = None
+
+    @model_validator(mode="after")
+    def _one_label_set(self) -> ClassifyOptions:
+        if (self.preset is None) == (self.labels is None):
+            raise ValueError("give either `preset` or `labels`")
+        return self
+
+
+class ClassifyRequest(ClassifyOptions):
+    """Choose a label for each clip."""
+
+    model_config = example({"audio": EXAMPLE_AUDIO, "preset": "emotion"})
+
+    audio: AudioUri | None = None
+    inputs: list[AudioUri] | None = Field(None, min_length=1, description="Several clips instead of `audio`.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ClassifyRequest:
+        if (self.audio is None) == (self.inputs is None):
+            raise ValueError("give either `audio` or `inputs`")
+        return self
+
+
+class ClipLabels(ResponseModel):
+    """The label of one clip."""
+
+    model_config = answer(
+        {
+            "label": "calm",
+            "probabilities": {"calm": 0.81, "angry": 0.19},
+            "cosines": {"calm": 0.37, "angry": 0.31},
+            "duration_s": 3.2,
+        }
+    )
+
+    label: str = Field(description="The most probable label.")
+    probabilities: dict[str, float] = Field(description="By label, at the model's temperature; they add up to 1.")
+    cosines: dict[str, float] = Field(description="By label, as measured.")
+    duration_s: float
+
+
+class ClassifyResponse(ResponseModel):
+    """One result a clip, in the order of the request."""
+
+    model_config = answer(
+        {
+            "results": [ClipLabels.model_json_schema()["examples"][0]],
+            "identity": EXAMPLE_IDENTITY,
+            "truncated": [],
+        }
+    )
+
+    results: list[ClipLabels]
+    identity: str
+    truncated: list[str] = Field(description="Labels with a prompt that was cut at the model's length.")
+
+
+class Pair(RequestModel):
+    """A clip and how it should sound."""
+
+    model_config = example({"audio": EXAMPLE_AUDIO, "caption": "an old man whispers"})
+
+    audio: AudioUri
+    caption: str
+
+
+class ScoreRequest(RequestModel):
+    """Score clips against their captions."""
+
+    model_config = example({"pairs": [{"audio": EXAMPLE_AUDIO, "caption": "an old man whispers"}], "curve": False})
+
+    pairs: list[Pair] = Field(min_length=1)
+    curve: bool = Field(False, description="Whether to answer with the cosine of each window too.")
+
+
+class CurvePoint(Segment):
+    """The cosine of one window."""
+
+    model_config = answer({"start_s": 0.0, "end_s": 10.0, "cosine": 0.39})
+
+    cosine: float
+
+
+class PairScore(ResponseModel):
+    """How well a clip fits its caption."""
+
+    model_config = answer({"cosine": 0.39, "match_probability": 0.8, "percentile": 97.5, "duration_s": 3.2})
+
+    cosine: float = Field(description="Between the clip's pooled embedding and the caption's, -1 to 1.")
+    match_probability: float = Field(description="Calibrated probability that caption and clip belong together.")
+    percentile: float | None = Field(
+        description="Percent of mismatched captions that fit the clip worse; 50 is chance. Null without any."
+    )
+    duration_s: float
+    curve: list[CurvePoint] | None = Field(None, description="One point a window, when asked for.")
+
+
+class ScoreResponse(ResponseModel):
+    """One result a pair, in the order of the request. The same clip and caption score the same, always."""
+
+    model_config = answer(
+        {"results": [PairScore.model_json_schema()["examples"][0]], "identity": EXAMPLE_IDENTITY, "truncated": []}
+    )
+
+    results: list[PairScore]
+    identity: str
+    truncated: list[int] = Field(description="Positions of captions that were cut at the model's length.")

@@ -1,0 +1,230 @@
+"""Bad input is a clear 4xx that names the field and the limit, and leaves the catalog as it was."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import soundfile as sf
+from audio_files import encode, voice
+from conftest import Serve
+from http_support import add, clip, data_uri, refused
+
+
+def silence(hours: float) -> bytes:
+    """Small as a file, long when decoded."""
+    buffer = io.BytesIO()
+    with sf.SoundFile(buffer, "w", 4000, 1, subtype="PCM_16", format="FLAC") as file:
+        for _ in range(round(hours * 60)):
+            file.write(np.zeros(4000 * 60, np.int16))
+    return buffer.getvalue()
+
+
+def with_nan() -> bytes:
+    samples = voice(1)
+    samples[8000] = np.nan
+    return encode(samples, 16_000, "wav-float")
+
+
+BAD_AUDIO: dict[str, tuple[Any, str, Any]] = {
+    "an empty file": (lambda: b"", "empty", None),
+    "a text renamed .wav": (lambda: b"this is not audio, whatever its name says\n" * 20, "unsupported", None),
+    "a truncated FLAC": (lambda: clip(3, name="flac-16")[:-4000], "truncated", None),
+    "NaN samples": (with_nan, "not_finite", None),
+    "0.1 s": (lambda: clip(0.1), "too_short", 0.25),
+    "3 h of silence": (lambda: silence(3), "too_long", 3600),
+    "10 s of silence": (lambda: encode(np.zeros((160_000, 1)), 16_000), "silent", -80),
+    "12 channels": (lambda: encode(voice(1, channels=12), 16_000), "too_many_channels", 8),
+    "2 kHz": (lambda: encode(voice(1, 2000), 2000), "sample_rate", 4000),
+}
+
+
+BIG = {"a": "b" * 17_000}
+
+
+@pytest.fixture(scope="module")
+def shelf(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, str]]:
+    """A collection with two clips in it."""
+    with serve(data_dir=tmp_path_factory.mktemp("shelf")) as own:
+        path = "/v1/collections/shelf"
+        own.client.put(path)
+        for i in range(2):
+            add(own.client, path, f"good{i}", clip(1, seed=i), gender="female")
+        yield own.client, path
+
+
+def catalog(client: httpx.Client, path: str) -> list[Any]:
+    """Everything that can be seen of a collection."""
+    search = client.post(f"{path}/search", json={"query": "a calm voice", "filter": {"gender": "female"}}).json()
+    return [client.get(path).json(), client.get(f"{path}/items").json(), search["hits"]]
+
+
+@pytest.mark.parametrize("name", BAD_AUDIO)
+def test_bad_audio_changes_nothing(shelf: tuple[httpx.Client, str], name: str) -> None:
+    client, path = shelf
+    make, code, limit = BAD_AUDIO[name]
+    data, before = make(), catalog(client, path)
+    files = [("files", ("fine.wav", clip(1))), ("files", ("good1.wav", data))]
+    bodies = {
+        "files[1]": {"files": files},
+        "items[1].audio": {"json": {"items": [{"audio": data_uri(clip(1))}, {"id": "good1", "audio": data_uri(data)}]}},
+    }
+    for field, body in bodies.items():
+        problem = refused(client.post(f"{path}/items", **body), 422, "invalid-audio", field=field)
+        assert problem["code"] == code
+        assert problem.get("limit") == limit
+        assert problem["detail"].startswith(field)
+        if limit is not None:
+            assert f"{abs(limit):g}" in problem["detail"]
+    assert catalog(client, path) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "slug", "field"),
+    [
+        ({"content": b""}, 400, "malformed-body", None),
+        ({"content": b"{}"}, 415, "unsupported-media-type", "Content-Type"),
+        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "malformed-body", None),
+        ({"content": b'{"a": "\xff"}', "headers": {"Content-Type": "application/json"}}, 400, "malformed-body", None),
+        ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "unsupported-media-type", "Content-Type"),
+        ({"data": {"metadata": "{}"}}, 415, "unsupported-media-type", "Content-Type"),
+        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "malformed-body", "body"),
+        ({"files": [("clips", ("a.wav", b"x"))]}, 422, "invalid-request", "clips"),
+        ({"files": [("metadata", (None, "{}"))]}, 422, "invalid-request", "files"),
+        ({"json": {"items": []}}, 422, "invalid-request", "items"),
+        ({"json": {"items": [{"id": "a"}]}}, 422, "invalid-request", "items[0]"),
+        ({"json": {"items": [{"id": "a/b", "audio": "x"}]}}, 422, "invalid-request", "items[0].id"),
+        ({"json": {"items": [{"id": "..", "audio": "x"}]}}, 422, "invalid-request", "items[0].id"),
+        ({"json": {"items": [{"id": "a", "audio": "x", "meta": {}}]}}, 422, "invalid-request", "items[0].meta"),
+        ({"json": {"items": [{"audio": "x", "metadata": {"a": {}}}]}}, 422, "invalid-request", "items[0].metadata.a"),
+        (
+            {"json": {"items": [{"audio": "x", "metadata": {"a": "b" * 17_000}}]}},
+            422,
+            "limit-exceeded",
+            "items[0].metadata",
+        ),
+        ({"json": {"items": [{"id": "a", "audio": "x"}] * 2}}, 422, "invalid-request", "items[1].id"),
+        ({"json": {"items": [{"audio": "x"}] * 65}}, 413, "too-many-parts", "items"),
+        ({"json": {"items": [{"audio": "https://example.com/a.wav"}]}}, 422, "invalid-audio", "items[0].audio"),
+        ({"json": {"items": [{"audio": "data:audio/wav;base64,???"}]}}, 422, "invalid-audio", "items[0].audio"),
+        ({"files": [("files", ("a.wav", b"x"))] * 65}, 413, "too-many-parts", "files"),
+        ({"files": [("files", ("a.wav", b"x"))] * 2}, 422, "invalid-request", "files[1].id"),
+    ],
+)
+def test_bad_requests_change_nothing(
+    shelf: tuple[httpx.Client, str], body: dict[str, Any], status: int, slug: str, field: str | None
+) -> None:
+    client, path = shelf
+    before = catalog(client, path)
+    refused(client.post(f"{path}/items", **body), status, slug, field=field)
+    assert catalog(client, path) == before
+
+
+DEEP = "metadata.items[0].metadata.b"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "slug", "field"),
+    [
+        ("{", 400, "malformed-body", "metadata"),
+        ("[]", 422, "invalid-request", "metadata"),
+        ('{"a": NaN}', 422, "invalid-request", "metadata.a"),
+        ('{"a": {"b": 1}}', 422, "invalid-request", "metadata.a"),
+        ('{"not": 1}', 422, "invalid-request", "metadata.not"),
+        ('{"items": [{"file": "other.wav"}]}', 422, "invalid-request", "metadata.items[0].file"),
+        ('{"items": [{"file": "a.wav", "id": "x/y"}]}', 422, "invalid-request", "metadata.items[0].id"),
+        (
+            '{"items": [{"file": "a.wav", "metadata": {"b": {}}}]}',
+            422,
+            "invalid-request",
+            "metadata.items[0].metadata.b",
+        ),
+    ],
+)
+def test_bad_form_metadata_is_named(
+    shelf: tuple[httpx.Client, str], metadata: str, status: int, slug: str, field: str
+) -> None:
+    client, path = shelf
+    response = client.post(f"{path}/items", files=[("files", ("a.wav", clip(0.5)))], data={"metadata": metadata})
+    refused(response, status, slug, field=field)
+
+
+def test_unknown_collections_are_404_everywhere(client: httpx.Client) -> None:
+    path = "/v1/collections/nowhere"
+    answers = [
+        client.get(path),
+        client.delete(path),
+        client.get(f"{path}/items"),
+        client.get(f"{path}/items/a"),
+        client.get(f"{path}/items/a/audio"),
+        client.patch(f"{path}/items/a", json={"metadata": {}}),
+        client.delete(f"{path}/items/a"),
+        client.post(f"{path}/items", json={"items": [{"audio": data_uri(clip(0.5))}]}),
+        client.post(f"{path}/search", json={"query": "a"}),
+    ]
+    for answer in answers:
+        refused(answer, 404, "unknown-collection", field="collection")
+
+
+def test_bad_parameters_are_named(shelf: tuple[httpx.Client, str]) -> None:
+    client, path = shelf
+    cases = [
+        ({"limit": 0}, "invalid-request", "limit"),
+        ({"limit": "many"}, "invalid-request", "limit"),
+        ({"limit": 1001}, "limit-exceeded", "limit"),
+        ({"cursor": "made up"}, "invalid-cursor", "cursor"),
+        ({"filter": "[]"}, "invalid-request", "filter"),
+        ({"filter": '{"x": 1}'}, "unknown-field", "filter.x"),
+    ]
+    for params, slug, field in cases:
+        refused(client.get(f"{path}/items", params=params), 422, slug, field=field)
+    refused(client.get(f"{path}/items", params={"filter": "{"}), 400, "malformed-body", field="filter")
+    refused(client.put("/v1/collections/-bad"), 422, "invalid-request", field="collection")
+    refused(client.put("/v1/collections/" + "x" * 65), 422, "invalid-request", field="collection")
+
+
+def test_the_frameworks_refusals_are_problems(client: httpx.Client) -> None:
+    refused(client.get("/nowhere"), 404, "not-found")
+    refused(client.get("/v1/collections/a/b/c/d"), 404, "not-found")
+    refused(client.post("/v1/models"), 405, "method-not-allowed")
+    refused(client.get("/v1/embeddings"), 405, "method-not-allowed")
+    gzipped = client.post("/v1/embeddings", content=b"x", headers={"Content-Encoding": "gzip"})
+    refused(gzipped, 415, "unsupported-media-type", field="Content-Encoding")
+
+
+def test_large_bodies_are_refused_declared_or_not(serve: Serve, data_dir: object) -> None:
+    with serve(data_dir=data_dir, max_body_bytes=100_000, max_audio_bytes=50_000) as own:
+        path = "/v1/collections/c"
+        own.client.put(path)
+        headers = {"Content-Type": "application/json"}
+        text = json.dumps({"input": ["x" * 1000] * 200}).encode()
+        problem = refused(own.client.post("/v1/embeddings", content=text, headers=headers), 413, "body-too-large")
+        assert problem["limit"] == 100_000
+        streamed = own.client.post(
+            "/v1/embeddings", content=(text[i : i + 999] for i in range(0, len(text), 999)), headers=headers
+        )
+        refused(streamed, 413, "body-too-large", field="body")
+        chunks = iter(
+            [b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n', *[b"x" * 1000] * 200]
+        )
+        form = {"Content-Type": "multipart/form-data; boundary=b"}
+        refused(own.client.post(f"{path}/items", content=chunks, headers=form), 413, "body-too-large", field="body")
+        large = clip(2)
+        for body in ({"files": [("files", ("a.wav", large))]}, {"json": {"items": [{"audio": data_uri(large)}]}}):
+            problem = refused(own.client.post(f"{path}/items", **body), 413, "audio-too-large")
+            assert problem["limit"] == 50_000
+        assert own.client.get(path).json()["items"] == 0
+        assert own.client.get("/readyz").status_code == 200
+
+
+def test_all_clips_of_a_request_share_a_limit(serve: Serve, data_dir: object) -> None:
+    with serve(data_dir=data_dir, max_request_audio_s=3.0, max_audio_s=2.0) as own:
+        uris = [data_uri(clip(1, seed=i)) for i in range(4)]
+        body = {"input": uris[:3], "modality": "audio"}
+        assert own.client.post("/v1/embeddings", json=body).status_code == 200
+        problem = refused(own.client.post("/v1/embeddings", json={**body, "input": uris}), 422, "limit-exceeded")
+        assert problem["limit"] == 3.0
+        assert problem["field"].startswith("input[")
