@@ -96,19 +96,33 @@ def _encode(model: Clsp, clips: Sequence[NDArray[np.float32]]) -> Tensor:
 
 
 @torch.no_grad()
-def text_features(
-    model: Clsp, tokenizer: Tokenizer, texts: Sequence[str], tick: Callable[[int], None] = lambda n: None
-) -> Tensor:
-    """Pooled text vectors [M, C] in order, batched by length. The tokenizer neither pads nor truncates."""
-    rows = [encoding.ids[: model.config.text.max_tokens] for encoding in tokenizer.encode_batch(list(texts))]
+def text_features(model: Clsp, tokenizer: Tokenizer, texts: Sequence[str], cache: Path | None = None) -> Tensor:
+    """Pooled text vectors [M, C] in order, batched by length; a repeated text is encoded once.
+
+    With `cache`, the whole answer is kept there under the tower's hash and the texts'. The tokenizer neither pads nor
+    truncates.
+    """
+    unique = sorted(set(texts))
+    row_of = {text: i for i, text in enumerate(unique)}
+    place = torch.tensor([row_of[text] for text in texts], dtype=torch.int64)
+    file = None
+    if cache is not None:
+        name = hashlib.sha256("\n".join([tower_hash(model, ("text_encoder.",)), *unique]).encode()).hexdigest()[:32]
+        file = cache / f"text-{name}.npy"
+        if file.exists():
+            return torch.from_numpy(np.load(file)).float()[place]
+    rows = [encoding.ids[: model.config.text.max_tokens] for encoding in tokenizer.encode_batch(unique)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     out = torch.zeros(len(rows), model.config.text.hidden_size)
     for start in range(0, len(order), 64):
         part = order[start : start + 64]
-        ids, mask = pad_tokens([rows[i] for i in part], model.config.text.pad_token_id)
-        out[part] = model.pool_text(ids, mask)
-        tick(len(part))
-    return out
+        out[part] = model.pool_text(*pad_tokens([rows[i] for i in part], model.config.text.pad_token_id))
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial.npy")
+        np.save(partial, out.numpy().astype(np.float16))
+        partial.replace(file)
+    return out.half().float()[place]
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

@@ -102,9 +102,7 @@ class Embeddings:
                 model, [clip.path for clip in clips], cache, max_s=recipe.data.max_s, tick=tick
             )
         if "text" not in recipe.train.tune:
-            unique = sorted(set(captions))
-            place = {text: i for i, text in enumerate(unique)}
-            self.text = text_features(model, tokenizer, unique)[[place[text] for text in captions]]
+            self.text = text_features(model, tokenizer, captions, cache)
         else:
             self.tokens = [encoding.ids[:limit] for encoding in tokenizer.encode_batch(list(captions))]
         standardise_heads(model, self.speech, self.text)

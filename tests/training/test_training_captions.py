@@ -2,6 +2,8 @@
 
 import random
 import re
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -31,8 +33,12 @@ def voice(
 
 
 def measures(**changed: float | int | None) -> acoustic.Measures:
-    base = acoustic.measure(voice())
-    return acoustic.Measures(**{**base.__dict__, **changed})
+    return replace(measured_voice(), **changed)
+
+
+@cache
+def measured_voice() -> acoustic.Measures:
+    return acoustic.measure(voice())
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""A chat completion as we use it, and the one place that reads its JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from training.captions.endpoint.errors import TransientError
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens that an answer was billed for; zeros where the endpoint does not tell."""
+
+    text_in: int = 0
+    audio_in: int = 0
+    out: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.text_in + other.text_in, self.audio_in + other.audio_in, self.out + other.out)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said. `finish` is stop, length, content_filter ...; a refusal has its text in `text`."""
+
+    text: str
+    finish: str
+    refused: bool
+    usage: Usage
+
+
+def read_answer(raw: bytes) -> Answer:
+    """A response body -> Answer. Raises TransientError for one that is cut off or is no chat completion."""
+    try:
+        body = json.loads(raw)
+        choice = body["choices"][0]
+        message = choice["message"]
+        refusal = message.get("refusal")
+        text = refusal or _text(message.get("content"))
+        finish = str(choice.get("finish_reason") or "stop")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        start = raw[:80].decode("utf-8", "replace")
+        raise TransientError(f"the answer is no whole chat completion ({len(raw)} bytes: {start!r})") from error
+    return Answer(text.strip(), finish, bool(refusal) or finish == "content_filter", _usage(body.get("usage")))
+
+
+def _text(content: Any) -> str:
+    """Plain text, also where the content comes in parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return "" if content is None else str(content)
+
+
+def _usage(usage: Any) -> Usage:
+    if not isinstance(usage, dict):
+        return Usage()
+    details = usage.get("prompt_tokens_details") or {}
+    audio = int(details.get("audio_tokens") or 0)
+    return Usage(max(0, int(usage.get("prompt_tokens") or 0) - audio), audio, int(usage.get("completion_tokens") or 0))

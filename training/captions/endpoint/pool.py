@@ -1,0 +1,116 @@
+"""Several endpoints of one model as one: work goes where there is room, patience and spending are kept here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from training.captions.endpoint.answers import Answer, Usage
+from training.captions.endpoint.client import Endpoint
+from training.captions.endpoint.errors import AnswerError, EndpointStoppedError, TransientError
+from training.captions.endpoint.retry import backoff_s
+from training.captions.endpoint.settings import EndpointSettings
+
+
+class Chat(Protocol):
+    """Anything that answers chat requests."""
+
+    @property
+    def settings(self) -> EndpointSettings:
+        """How it is asked."""
+        ...
+
+    async def ask(self, messages: Sequence[Mapping[str, Any]], *, seed: int, key: str, **more: Any) -> Answer:
+        """One answer. Raises EndpointError by what should be done about it."""
+        ...
+
+
+class EndpointPool:
+    """Use as an async context manager: connections are closed at its end."""
+
+    def __init__(self, settings: EndpointSettings, *, seed: int = 0) -> None:
+        self._settings = settings
+        self.endpoints = [Endpoint(url, settings, seed=seed + i) for i, url in enumerate(settings.base_url)]
+        self.usage = Usage()
+        self.asked = 0
+        self.maybe_paid_in_vain = 0  # sent, but its answer was lost on the way
+        self._given_up_in_a_row = 0
+        self._rng = random.Random(seed)
+
+    @property
+    def settings(self) -> EndpointSettings:
+        """How the model is asked."""
+        return self._settings
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that all endpoints take at once."""
+        return self._settings.concurrency * len(self.endpoints)
+
+    @property
+    def cost(self) -> float:
+        """What the answers so far cost, by the prices of the settings."""
+        prices, used = self._settings, self.usage
+        return (
+            used.text_in * prices.input_price + used.audio_in * prices.audio_price + used.out * prices.output_price
+        ) / 1e6
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await asyncio.gather(*(endpoint.__aexit__(kind, error, tb) for endpoint in self.endpoints))
+
+    async def ask(self, messages: Sequence[Mapping[str, Any]], *, seed: int, key: str, **more: Any) -> Answer:
+        """Asks until there is an answer, patience runs out or there is no point in going on.
+
+        `more` joins the request body (response_format ...). Raises RequestRefusedError, AnswerError or
+        EndpointStoppedError.
+        """
+        options = self._settings
+        payload = {
+            "model": options.model,
+            "messages": list(messages),
+            "seed": seed,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "max_tokens": options.max_tokens,
+            **more,
+        }
+        started, attempt, last = time.monotonic(), 0, ""
+        while attempt < options.attempts and time.monotonic() - started <= options.patience_s:
+            if options.max_cost and self.cost >= options.max_cost:
+                raise EndpointStoppedError(f"the budget of {options.max_cost:g} is spent ({self.cost:.4f})")
+            ahead_s = min(endpoint.wait_s() for endpoint in self.endpoints)
+            if time.monotonic() - started + ahead_s > options.patience_s:
+                last = f"{last or 'rate limited'}; the next {ahead_s:.0f} s are closed"
+                break
+            try:
+                # Faults move a request to whichever endpoint is least busy then.
+                answer = await min(self.endpoints, key=Endpoint.load).send(payload, key)
+            except TransientError as error:
+                last = str(error)
+                self.maybe_paid_in_vain += error.sent and not error.limited and "HTTP" not in last
+                attempt += not error.limited
+                if error.wait_s is None:
+                    step = max(attempt, 1)
+                    await asyncio.sleep(backoff_s(step, options.backoff_s, options.backoff_max_s, self._rng))
+                elif len(self.endpoints) == 1:
+                    # Exactly as asked, with a little spread behind it; the endpoint's own gate holds the rest.
+                    await asyncio.sleep(error.wait_s + self._rng.uniform(0, 0.1 * options.backoff_s))
+                continue
+            self._given_up_in_a_row = 0
+            self.asked += 1
+            self.usage += answer.usage
+            return answer
+        self._given_up_in_a_row += 1
+        tried = f"{attempt} attempts, {time.monotonic() - started:.0f} s"
+        if self._given_up_in_a_row >= options.failures_in_a_row:
+            raise EndpointStoppedError(f"{self._given_up_in_a_row} requests in a row failed; the last: {last}")
+        raise AnswerError(f"given up after {tried}: {last}")

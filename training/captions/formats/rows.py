@@ -1,0 +1,66 @@
+"""The row that all formats share, the names that other manifests give its fields, and writing a file whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+# Ours -> what NeMo, Hugging Face and others call it.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "path": ("audio", "audio_filepath", "audio_path", "relative_audio_path", "file", "file_name", "wav"),
+    "duration_s": ("duration", "speech_duration"),
+    "start_s": ("offset",),
+    "id": ("uid", "utt_id", "utterance_id", "audio_id"),
+    "speaker": ("speaker_id", "speakerid", "spk_id"),
+    "text": ("transcription", "transcript", "sentence"),
+}
+
+
+class FormatError(ValueError):
+    """A manifest cannot be read or written; the message names the file and the line."""
+
+
+def normalise(line: Mapping[str, Any], root: Path) -> Row:
+    """A line of a manifest as a row: our names, an absolute path, an id. Raises ValueError for one without audio."""
+    row = dict(line)
+    for name, others in NAMES.items():
+        for other in others:
+            if row.get(name) is None and row.get(other) is not None:
+                row[name] = row.pop(other)
+    path = row.get("path")
+    if isinstance(path, Mapping):  # Hugging Face's audio column
+        path = path.get("path")
+    if not path:
+        raise ValueError(f"it names no audio file (one of path, {', '.join(NAMES['path'])})")
+    row["path"] = os.path.normpath(root / str(path))
+    if not row.get("id"):
+        told = Path(str(path)).with_suffix("").as_posix().strip("./").replace("/", "-")
+        row["id"] = told if not row.get("start_s") else f"{told}-{row['start_s']:g}"
+    row["id"] = str(row["id"])
+    if row.get("start_s") is None:
+        row.pop("start_s", None)
+    return row
+
+
+def portable(row: Mapping[str, Any], folder: Path) -> Row:
+    """A row for a file in `folder`: its audio by a relative path, so that both can move together; no cut."""
+    row = {k: v for k, v in row.items() if k != "cut"}
+    return {**row, "path": Path(os.path.relpath(row["path"], folder.absolute())).as_posix()}
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A name to write to; what is there replaces `path` at the end, durably, or never."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
