@@ -9,25 +9,31 @@ from typing import Any
 from training.captions.formats import cuts, jsonl, parquet
 from training.captions.formats.rows import FormatError, Row
 
-__all__ = ["FormatError", "Row", "kind_of", "read_rows", "write_rows"]
+__all__ = ["FormatError", "Row", "format_named", "kind_of", "read_rows", "write_rows"]
 
 Reader = Callable[[Path, Path, int], Iterator[dict[str, Any]]]
 Writer = Callable[[Path, Iterable[Row]], int]
 
 
-def kind_of(path: Path) -> str:
-    """jsonl, cuts or parquet, by name: `x.jsonl[.gz]`, `x_cuts.jsonl[.gz]`, `x.parquet`. Raises FormatError.
+def format_named(path: Path) -> str:
+    """jsonl, cuts or parquet, as a file to be written is named: `x.jsonl[.gz]`, `x_cuts.jsonl[.gz]`, `x.parquet`.
 
-    An existing .jsonl file is looked into: Lhotse cuts are known by their recording.
+    Raises FormatError for any other name.
     """
     name = path.name.lower()
     if name.endswith(".parquet"):
         return "parquet"
-    if not name.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
+    if not name.endswith((".jsonl", ".jsonl.gz")):
         raise FormatError(f"{path}: a manifest is .jsonl, .jsonl.gz or .parquet")
-    if path.exists():
-        return "cuts" if cuts.looks_like(jsonl.first_object(path)) else "jsonl"
     return "cuts" if "cuts" in name else "jsonl"
+
+
+def kind_of(path: Path) -> str:
+    """The format of a file that is there; JSON lines are looked into. Raises FormatError."""
+    named = format_named(path)
+    if named == "parquet":
+        return named
+    return "cuts" if cuts.looks_like(jsonl.first_object(path)) else "jsonl"
 
 
 def read_rows(path: Path, *, audio_root: Path | None = None, skip: int = 0) -> Iterator[Row]:
@@ -40,10 +46,8 @@ def read_rows(path: Path, *, audio_root: Path | None = None, skip: int = 0) -> I
     return readers[kind_of(path)](path, (audio_root or path.parent).absolute(), skip)
 
 
-def write_rows(path: Path, rows: Iterable[Row], *, kind: str | None = None) -> int:
-    """Writes rows in the format that the name says (or `kind`): whole or not at all. Returns how many."""
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Writes rows in the format that the name says: whole or not at all. Returns how many. Raises FormatError."""
     writers: dict[str, Writer] = {"jsonl": jsonl.write, "cuts": cuts.write, "parquet": parquet.write}
     path.parent.mkdir(parents=True, exist_ok=True)
-    return writers[kind or ("parquet" if path.suffix == ".parquet" else "cuts" if "cuts" in path.name else "jsonl")](
-        path, rows
-    )
+    return writers[format_named(path)](path, rows)

@@ -63,8 +63,9 @@ def write(path: Path, rows: Iterable[Row]) -> int:
     """Writes cuts that Lhotse reads lazily. Rows that were none get a recording from their file's header."""
     count = 0
     with written_whole(path) as partial, open_text(partial, "w") as file:
-        for count, row in enumerate(rows, 1):
+        for row in rows:
             file.write(dump(cut_of(row)))
+            count += 1
     return count
 
 

@@ -59,8 +59,9 @@ def write(path: Path, rows: Iterable[Row]) -> int:
     """Writes rows with paths relative to the file."""
     count = 0
     with written_whole(path) as partial, open_text(partial, "w") as file:
-        for count, row in enumerate(rows, 1):
+        for row in rows:
             file.write(dump(portable(row, path.parent)))
+            count += 1
     return count
 
 

@@ -2,8 +2,8 @@
 
 FCaps (`fcaps-*.jsonl.gz`): one Lhotse MonoCut a line; `supervisions[0].custom` holds `short_captions` and
 `long_captions`, the recording's source names the file. ParaSpeechCaps (Parquet): `relative_audio_path`, `source`,
-`text_description` (a list of captions), `transcription`, `intrinsic_tags`, `situational_tags`, `basic_tags`, `all_tags`,
-`speakerid`, `name`, `duration`, `gender`, `accent`, `pitch`, `speaking_rate`, `noise` and measures.
+`text_description` (a list of captions), `transcription`, `intrinsic_tags`, `situational_tags`, `basic_tags`,
+`all_tags`, `speakerid`, `name`, `duration`, `gender`, `accent`, `pitch`, `speaking_rate`, `noise` and measures.
 """
 
 from __future__ import annotations

@@ -38,9 +38,11 @@ def for_training(rows: Iterable[Row], source: str, shares: Shares | None = None)
         captions = list(row.get("captions") or [])
         told = {(caption["kind"], caption["text"]) for caption in captions}
         for kind in KINDS:
-            for text in row.get(f"{kind}_captions") or []:
-                if (TRAINER_KIND[kind], text) not in told:
-                    captions.append({"text": text, "kind": TRAINER_KIND[kind], "claims": {}})
+            captions += [
+                {"text": text, "kind": TRAINER_KIND[kind], "claims": {}}
+                for text in row.get(f"{kind}_captions") or []
+                if (TRAINER_KIND[kind], text) not in told
+            ]
         yield {
             **row,
             "speaker": speaker,
