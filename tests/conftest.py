@@ -5,8 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,12 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from serving import Serve, Server
 
 from service.app import create_app
 from service.settings import Settings
 
 START_TIMEOUT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running service: its address, its settings, its app, and a client without an API key."""
-
-    url: str
-    settings: Settings
-    app: FastAPI
-    client: httpx.Client
-
-
-Serve = Callable[..., AbstractContextManager[Server]]
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Serve
 from http_support import add, clip
+from serving import Serve
 
 # Left out: positive_data_acceptance. A schema cannot say what a clip, a served model or a known field is, so that a
 # request may well be of the right form and refused.

@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from conftest import Server
 from http_support import clip, data_uri, refused
+from serving import Server
 
 
 @pytest.fixture(scope="module")

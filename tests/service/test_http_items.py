@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 import pytest
 from audio_files import FORMATS
-from conftest import Serve, Server
 from http_support import add, clip, data_uri, refused
+from serving import Serve, Server
 
 
 def test_a_collection_is_made_once(client: httpx.Client) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Serve, Server
 from fastapi import FastAPI
 from http_support import add, clip, data_uri, refused
+from serving import Serve, Server
 
 from index.errors import StoreLocked
 from index.store import LocalStore

@@ -10,12 +10,12 @@ import httpx
 import numpy as np
 import pytest
 from audio_files import encode, voice
-from conftest import Serve, Server
 from http_support import add, clip
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
+from serving import Serve, Server
 
 from service.settings import ApiKey
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 from audio_files import encode, voice
-from conftest import Serve
 from http_support import add, clip, data_uri, refused
+from serving import Serve
 
 
 def silence(hours: float) -> bytes:

@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 import pytest
 from audio_files import encode, voice
-from conftest import Serve
 from http_support import add, clip, data_uri, refused
+from serving import Serve
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from conftest import Serve
 from http_support import clip, data_uri, refused
+from serving import Serve
 
 from service.security import find_key
 from service.settings import ApiKey
