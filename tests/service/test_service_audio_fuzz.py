@@ -56,7 +56,8 @@ def test_a_corpus_of_damaged_files_leaves_memory_and_descriptors_as_they_were() 
             data[int(generator.random() ** 3 * len(data))] ^= generator.randint(1, 255)  # mostly in the header
         survive(bytes(data[: max(1, int(min(1.0, 1.3 * generator.random()) * len(data)))]))
     assert peak_mib() - before < 24
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    # Fewer is no fault: a service that another test left running may close a connection of its own meanwhile.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
 
 
 @quick
