@@ -126,11 +126,11 @@ def repetition(said: Said) -> str | None:
 RULES: Mapping[str, Rule] = {
     "empty": empty,
     "refusal": refusal,
+    "repetition": repetition,
     "truncated": truncated,
     "script": script,
     "preamble": preamble,
     "one_line": one_line,
-    "repetition": repetition,
     "quotation": quotation,
     "content": content,
     "one_speaker": one_speaker,

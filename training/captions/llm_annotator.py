@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.captions.annotator import KINDS, AnnotatorError, Identity, Kind, Reply
+from training.captions.asking import sampling
 from training.captions.book import Prompt
 from training.captions.endpoint import AnswerError, EndpointPool, EndpointSettings, RequestRefusedError
 from training.captions.utterance import Utterance, wav_base64
@@ -60,11 +61,6 @@ class LlmAnnotator:
         lines = [f"- {KNOWN.get(name, name)}: {_plain(value)}" for name, value in told.items() if value]
         known = "These facts are known; use them where you hear them:\n" + "\n".join(lines) if lines else ""
         return self._prompts[kind].fill(known=known)
-
-
-def sampling(options: EndpointSettings) -> tuple[float, float, int]:
-    """The settings that decide an answer, in the order that prompts are hashed with."""
-    return options.temperature, options.top_p, options.max_tokens
 
 
 def with_audio(prompt: Prompt, wav: str, options: EndpointSettings) -> list[dict[str, Any]]:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
 from training.captions.annotator import KINDS, TRAINER_KIND, Annotator, AnnotatorError, Kind, Reply
+from training.captions.asking import NoVerdictError
 from training.captions.endpoint import EndpointStoppedError, Usage
 from training.captions.filters import RULES, Said, check, tidy
 from training.captions.ledger import Ledger, Question
 from training.captions.utterance import AudioError, Utterance
-from training.captions.verifier import NoVerdictError, Verifier
+from training.captions.verifier import Verifier
 
 Row = dict[str, Any]
 Slot = tuple[Kind, int]
@@ -76,7 +77,7 @@ class Pipeline:
         """Takes no further rows."""
         self.stopped = True
 
-    async def run(self, rows: Iterator[Row]) -> AsyncIterator[Row]:
+    async def run(self, rows: Iterator[Row]) -> AsyncGenerator[Row, None]:
         """Annotated rows in the order of `rows`. Raises EndpointStoppedError after what was under way is recorded."""
         window: deque[asyncio.Task[Row]] = deque()
         try:

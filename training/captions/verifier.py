@@ -9,12 +9,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from training.captions import structured
+from training.captions import asking
 from training.captions.annotator import AnnotatorError
 from training.captions.book import Prompt
-from training.captions.endpoint import AnswerError, Chat, RequestRefusedError
-from training.captions.ledger import Ledger, Question
-from training.captions.llm_annotator import sampling
+from training.captions.endpoint import Chat
+from training.captions.ledger import Ledger
 
 CheckRule = Literal["background", "absence", "content", "speakers", "guess", "contradiction", "form"]
 
@@ -35,10 +34,6 @@ class Verdict(BaseModel):
         return self
 
 
-class NoVerdictError(RuntimeError):
-    """The model answered, but never with a verdict: the caption is held back, asking again would bring the same."""
-
-
 class Verifier:
     """Asks about each distinct caption once; a malformed verdict is asked for again with another seed."""
 
@@ -52,7 +47,7 @@ class Verifier:
 
     def identity(self) -> str:
         """Model, prompt and settings: part of a run's fingerprint."""
-        return self._prompt.hash(self._chat.settings.model, *sampling(self._chat.settings), self._seed)
+        return self._prompt.hash(self._chat.settings.model, *asking.sampling(self._chat.settings), self._seed)
 
     async def verdict(self, caption: str) -> Verdict:
         """The verdict on one caption, from the ledger where it has one. Raises AnnotatorError or NoVerdictError."""
@@ -66,26 +61,15 @@ class Verifier:
 
     async def _verdict(self, caption: str) -> Verdict:
         prompt = self._prompt.fill(caption=caption)
-        options = self._chat.settings
-        subject = hashlib.sha256(caption.encode()).hexdigest()
-        fault = ""
-        for seed in range(self._seed, self._seed + self._attempts):
-            question = Question(subject, self._prompt.hash(*sampling(options)), options.model, seed)
-            told = (await asyncio.to_thread(self._ledger.get_many, [question])).get(question)
-            if told is None:
-                try:
-                    answer = await self._chat.ask(
-                        [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}],
-                        seed=seed,
-                        key=question.key(),
-                        **structured.request_of(Verdict, options),
-                    )
-                except (RequestRefusedError, AnswerError) as error:
-                    raise AnnotatorError(f"verifier: {error}") from error
-                told = {"text": answer.text, "finish": answer.finish}
-                await self._ledger.put(question, told)
-            try:
-                return structured.read(Verdict, told["text"])
-            except structured.ShapeError as error:
-                fault = str(error)
-        raise NoVerdictError(f"{self._attempts} answers without a verdict; the last: {fault}")
+        try:
+            return await asking.ask(
+                Verdict,
+                self._chat,
+                self._ledger,
+                [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}],
+                subject=hashlib.sha256(caption.encode()).hexdigest(),
+                prompt=self._prompt.hash(*asking.sampling(self._chat.settings)),
+                seeds=range(self._seed, self._seed + self._attempts),
+            )
+        except AnnotatorError as error:
+            raise AnnotatorError(f"verifier: {error}") from error

@@ -35,6 +35,7 @@ class Endpoint:
         self._open_at = 0.0  # monotonic: before this nothing is sent
         self._next_slot = 0.0
         self._faults_in_a_row = 0
+        self._refusal_of_all: EndpointStoppedError | None = None
         self._rng = random.Random(seed)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         self._http = httpx.AsyncClient(
@@ -75,6 +76,8 @@ class Endpoint:
         try:
             async with self._slots:
                 await self._paced()
+                if self._refusal_of_all is not None:
+                    raise self._refusal_of_all
                 self.requests += 1
                 try:
                     # The limit of httpx is between two bytes; a server that drips them must not hold a slot for ever.
@@ -124,7 +127,8 @@ class Endpoint:
         text = f"HTTP {status}: {said}"
         match outcome(status, body):
             case "stop":
-                return EndpointStoppedError(f"{self.url}: {text}")
+                self._refusal_of_all = EndpointStoppedError(f"{self.url}: {text}")
+                return self._refusal_of_all
             case "refused":
                 return RequestRefusedError(text)
             case "limited":

@@ -39,6 +39,7 @@ class EndpointPool:
         self.asked = 0
         self.maybe_paid_in_vain = 0  # sent, but its answer was lost on the way
         self._given_up_in_a_row = 0
+        self._stopped: EndpointStoppedError | None = None
         self._rng = random.Random(seed)
 
     @property
@@ -73,6 +74,19 @@ class EndpointPool:
         `more` joins the request body (response_format ...). Raises RequestRefusedError, AnswerError or
         EndpointStoppedError.
         """
+        try:
+            answer = await self._answer(messages, seed, key, more)
+        except EndpointStoppedError as error:
+            self._stopped = error
+            raise
+        self._given_up_in_a_row = 0
+        self.asked += 1
+        self.usage += answer.usage
+        return answer
+
+    async def _answer(
+        self, messages: Sequence[Mapping[str, Any]], seed: int, key: str, more: Mapping[str, Any]
+    ) -> Answer:
         options = self._settings
         payload = {
             "model": options.model,
@@ -85,6 +99,8 @@ class EndpointPool:
         }
         started, attempt, last = time.monotonic(), 0, ""
         while attempt < options.attempts and time.monotonic() - started <= options.patience_s:
+            if self._stopped is not None:
+                raise self._stopped  # what no request can change is not asked for again by those that wait
             if options.max_cost and self.cost >= options.max_cost:
                 raise EndpointStoppedError(f"the budget of {options.max_cost:g} is spent ({self.cost:.4f})")
             ahead_s = min(endpoint.wait_s() for endpoint in self.endpoints)
@@ -93,22 +109,15 @@ class EndpointPool:
                 break
             try:
                 # Faults move a request to whichever endpoint is least busy then.
-                answer = await min(self.endpoints, key=Endpoint.load).send(payload, key)
+                return await min(self.endpoints, key=Endpoint.load).send(payload, key)
             except TransientError as error:
                 last = str(error)
                 self.maybe_paid_in_vain += error.sent and not error.limited and "HTTP" not in last
                 attempt += not error.limited
+                # A time that the server names holds the whole endpoint, and is waited out there.
                 if error.wait_s is None:
                     step = max(attempt, 1)
                     await asyncio.sleep(backoff_s(step, options.backoff_s, options.backoff_max_s, self._rng))
-                elif len(self.endpoints) == 1:
-                    # Exactly as asked, with a little spread behind it; the endpoint's own gate holds the rest.
-                    await asyncio.sleep(error.wait_s + self._rng.uniform(0, 0.1 * options.backoff_s))
-                continue
-            self._given_up_in_a_row = 0
-            self.asked += 1
-            self.usage += answer.usage
-            return answer
         self._given_up_in_a_row += 1
         tried = f"{attempt} attempts, {time.monotonic() - started:.0f} s"
         if self._given_up_in_a_row >= options.failures_in_a_row:

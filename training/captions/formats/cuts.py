@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from training.captions.formats.jsonl import dump, objects, open_text
 from training.captions.formats.rows import FormatError, Row, written_whole
 
@@ -90,23 +92,30 @@ def _copied(row: Row) -> dict[str, Any]:
 
 
 def _new(row: Row) -> dict[str, Any]:
-    # Lhotse reads the header; imported here because it brings torch along.
-    from lhotse import Recording
-
+    # A recording's five fields are written here rather than by Lhotse, which would bring torch to every machine.
     try:
-        recording = Recording.from_file(row["path"], recording_id=row["id"])
-    except Exception as error:  # lhotse raises what its backends raise
+        header = soundfile.info(row["path"])
+    except (OSError, RuntimeError) as error:
         raise FormatError(f"{row['path']}: its header cannot be read: {error}") from error
+    channels = list(range(header.channels))
+    recording = {
+        "id": row["id"],
+        "sources": [{"type": "file", "channels": channels, "source": row["path"]}],
+        "sampling_rate": header.samplerate,
+        "num_samples": header.frames,
+        "duration": header.frames / header.samplerate,
+        "channel_ids": channels,
+    }
     start = float(row.get("start_s") or 0.0)
     told = row.get("duration_s") if row.get("start_s") is not None else None
-    duration = float(told) if told else recording.duration - start
+    duration = float(told) if told else recording["duration"] - start
     channel = row.get("channel")
     return {
         "id": row["id"],
         "start": start,
-        "duration": min(duration, recording.duration - start),
+        "duration": min(duration, recording["duration"] - start),
         "channel": int(channel) if channel is not None else 0,
-        "recording": recording.to_dict(),
+        "recording": recording,
         "type": "MonoCut",
     }
 

@@ -47,6 +47,14 @@ def lines(path: Path, skip: int = 0) -> Iterator[dict[str, Any]]:
         raise FormatError(f"{path}: {error}") from error
 
 
+def count(path: Path) -> int:
+    """Rows, from the file's footer. Raises FormatError."""
+    try:
+        return int(_pyarrow(path).read_metadata(path).num_rows)
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
 def write(path: Path, rows: Iterable[Row]) -> int:
     """Writes our columns, `BATCH` rows a group."""
     pq = _pyarrow(path)
@@ -58,12 +66,12 @@ def write(path: Path, rows: Iterable[Row]) -> int:
         + [(name, pa.list_(pa.string())) for name in LISTS]
         + [(REST, pa.string())]
     )
-    count, left = 0, iter(rows)
+    written, left = 0, iter(rows)
     with written_whole(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as file:
         while group := [_columns(portable(row, path.parent)) for row in islice(left, BATCH)]:
             file.write_table(pa.Table.from_pylist(group, schema))
-            count += len(group)
-    return count
+            written += len(group)
+    return written
 
 
 def _columns(row: Row) -> Row:

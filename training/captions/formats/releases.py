@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,13 +24,13 @@ AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 
 @dataclass
 class Matching:
-    """What an import matched. `missing` holds the first ids without audio; all of them go to a file of their own."""
+    """What an import matched; `missing` hears the id of every line without audio."""
 
+    missing: Callable[[str], object] = lambda identifier: None
     matched: int = 0
     captions: int = 0
     unmatched: int = 0
     unused_audio: int = 0
-    missing: list[str] = field(default_factory=list)
 
 
 class AudioIndex:
@@ -95,8 +95,7 @@ def import_release(path: Path, layout: Layout, index: AudioIndex, found: Matchin
         audio = index.find(*names)
         if audio is None:
             found.unmatched += 1
-            if len(found.missing) < 1000:
-                found.missing.append(str(row["id"]))
+            found.missing(str(row["id"]))
             continue
         found.matched += 1
         found.captions += len(row.get("short_captions") or []) + len(row.get("long_captions") or [])

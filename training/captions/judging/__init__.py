@@ -1,0 +1,1 @@
+"""Judging captions by an audio model, and the statistics that say how far its judgements can be trusted."""
