@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,9 +21,9 @@ class NoVerdictError(RuntimeError):
     """The model answered, but never in the wanted shape: asking again would bring the same answers from the ledger."""
 
 
-def sampling(options: EndpointSettings) -> tuple[float, float, int]:
+def sampling(options: EndpointSettings) -> tuple[float, float, int, str]:
     """The settings that decide an answer, in the order that prompts are hashed with."""
-    return options.temperature, options.top_p, options.max_tokens
+    return options.temperature, options.top_p, options.max_tokens, json.dumps(options.extra_body, sort_keys=True)
 
 
 async def ask(

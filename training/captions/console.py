@@ -125,6 +125,8 @@ class Watch:
             told.append(f"{sum(e.requests for e in pool.endpoints)} requests")
             limited = sum(e.rate_limited for e in pool.endpoints)
             told += [f"{limited} rate limited"] if limited else []
+            if pool.maybe_paid_in_vain:
+                told.append(f"{pool.maybe_paid_in_vain} answers lost on the way, perhaps billed")
         if self._pools.cost:
             told.append(f"cost {self._pools.cost:.2f}")
         return "; ".join(told)

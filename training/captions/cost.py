@@ -31,18 +31,6 @@ class Estimate:
     seconds: float
     price: float
 
-    def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(
-            self.clips,
-            self.audio_s,
-            self.calls + other.calls,
-            self.text_tokens + other.text_tokens,
-            self.audio_tokens + other.audio_tokens,
-            self.output_tokens + other.output_tokens,
-            max(self.seconds, other.seconds),  # they work side by side
-            self.price + other.price,
-        )
-
 
 def measure_manifest(rows: Iterable[Mapping[str, Any]], max_s: float) -> tuple[int, float]:
     """(clips, seconds of audio that would be heard) of a manifest, in one pass. Clips count up to `max_s`."""

@@ -1,4 +1,4 @@
-"""What the filters and the verifier threw out: counts by rule and captions to read, the same however work was split."""
+"""What the filters and the verifier threw out: counts by rule, and captions to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.captions.annotator import KINDS
 
 @dataclass
 class Report:
-    """Sums over rows of an annotated manifest; reports of shards add up with `+`."""
+    """Sums over rows of an annotated manifest, the same in whatever order the rows come."""
 
     samples: int = 5
     clips: int = 0
@@ -41,18 +41,6 @@ class Report:
             self._example(caption["rule"], str(row["id"]), caption["text"], caption["detail"])
         for caption in row.get("failed") or []:
             self.failed[caption["reason"]] += 1
-
-    def __add__(self, other: Report) -> Report:
-        both = Report(self.samples)
-        for part in (self, other):
-            both.clips += part.clips
-            for name in ("kept", "bare", "failed", "characters"):
-                getattr(both, name).update(getattr(part, name))
-            for rule, kinds in part.dropped.items():
-                both.dropped[rule].update(kinds)
-            for rule, rows in part.examples.items():
-                both.examples[rule] = sorted([*both.examples[rule], *rows])[: self.samples]
-        return both
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], samples: int = 5) -> Report:
@@ -92,8 +80,10 @@ class Report:
         ]
         ranked = sorted(self.dropped.items(), key=lambda item: (-sum(item[1].values()), item[0]))
         lines += [_line(rule, kinds, made) for rule, kinds in ranked]
-        lines += ["", f"Clips left without a caption: {', '.join(f'{k} {self.bare[k]}' for k in KINDS)}.", ""]
-        lines += [f"- failed, {count}: {reason}" for reason, count in self.failed.most_common(20)]
+        lines += ["", f"Clips left without a caption: {', '.join(f'{k} {self.bare[k]}' for k in KINDS)}."]
+        lines += [""] * bool(self.failed) + [
+            f"- failed, {count}: {reason}" for reason, count in self.failed.most_common(20)
+        ]
         for rule, rows in sorted(self.examples.items()):
             lines += ["", f"## {rule}", ""]
             lines += [
@@ -104,6 +94,8 @@ class Report:
     def _example(self, rule: str, clip: str, text: str, detail: str) -> None:
         draw = hashlib.sha256(f"{rule}|{clip}|{text}".encode()).hexdigest()
         rows = self.examples[rule]
+        if any(row[0] == draw for row in rows):
+            return  # the same words of the same clip once more tell nothing
         if len(rows) < self.samples or draw < rows[-1][0]:
             rows.append((draw, clip, text, detail))
             rows.sort()

@@ -8,6 +8,7 @@ the workers together keep to each endpoint's limits, so that the endpoints set t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,14 @@ def run(
     mine = job.share(workers)
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # `tick` tells the progress
     numbers = ray.data.from_items([{"number": shard.number} for shard in plan], override_num_blocks=len(plan))
     root = str(audio_root.absolute()) if audio_root else None
     results = numbers.map_batches(
         ShardWorker,
         fn_constructor_args=(_without_keys(mine), str(out.absolute()), root),
         batch_size=1,
-        concurrency=workers,
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=cpus,
     )
     stopped = []

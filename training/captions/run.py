@@ -17,6 +17,7 @@ from training.captions.formats import format_named, jsonl, read_rows, write_rows
 from training.captions.formats.rows import FormatError, Row
 from training.captions.formats.training import Shares, for_training
 from training.captions.ledger import Ledger
+from training.captions.llm_annotator import KNOWN
 from training.captions.pipeline import Pipeline, Plan, Tally
 from training.captions.run_state import RunState
 from training.captions.utterance import Utterance
@@ -144,7 +145,8 @@ def _fingerprint(
     source: Source, out: Path, annotator: Annotator, plan: Plan, verifier: Verifier | None, shares: Shares
 ) -> dict[str, Any]:
     """Everything that decides the rows. A run with another goes from the top, and still pays for nothing twice."""
-    anyone = Utterance("", Path())
+    # Someone of whom everything is known: which labels are told to a model shows.
+    anyone = Utterance("", Path(), fields=dict.fromkeys(KNOWN, "?"))
     who = {kind: asdict(annotator.identity(anyone, kind)) for kind in KINDS if plan.counts.get(kind)}
     told = {
         "source": dict(source.fingerprint),

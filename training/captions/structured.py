@@ -35,6 +35,8 @@ def read(shape: type[T], text: str) -> T:
     Raises ShapeError.
     """
     text = _THOUGHT.sub("", text).rpartition("</think>")[2]
+    if "<think>" in text:
+        raise ShapeError("the token limit was reached before the end of its thoughts: raise MAX_TOKENS")
     decoder, fault = json.JSONDecoder(), "no JSON object in it"
     for start in reversed([match.start() for match in re.finditer(r"\{", text)]):
         try:

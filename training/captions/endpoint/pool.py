@@ -96,7 +96,9 @@ class EndpointPool:
             "top_p": options.top_p,
             "max_tokens": options.max_tokens,
             **more,
+            **options.extra_body,
         }
+        payload = {name: value for name, value in payload.items() if value is not None}
         started, attempt, last = time.monotonic(), 0, ""
         while attempt < options.attempts and time.monotonic() - started <= options.patience_s:
             if self._stopped is not None:

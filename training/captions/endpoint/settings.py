@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Role = Literal["annotator", "verifier", "judge"]
+MAX_TOKENS: Mapping[Role, int] = {"annotator": 512, "verifier": 4096, "judge": 4096}
 
 
 class EndpointSettings(BaseSettings):
@@ -35,7 +37,15 @@ class EndpointSettings(BaseSettings):
     )
     temperature: float = Field(0.6, ge=0, le=2, description="Sampling temperature.")
     top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
-    max_tokens: int = Field(512, ge=1, description="Longest answer, tokens.")
+    max_tokens: int = Field(
+        0,
+        ge=0,
+        description="Longest answer, tokens; 0 is 512 for the annotator and 4096, thoughts included, for others.",
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict,
+        description='JSON that joins each request; null removes a field: `{"max_tokens": null, "top_k": 20}`.',
+    )
     max_audio_s: float = Field(30.0, gt=0, description="Longest stretch of a clip that is sent, seconds.")
 
     # How fast
@@ -79,7 +89,8 @@ class EndpointSettings(BaseSettings):
     def of(cls, role: Role, **given: Any) -> EndpointSettings:
         """Settings of a role: what is given (and not None), then the environment, then the defaults."""
         known = {name: value for name, value in given.items() if value not in (None, (), [])}
-        return cls(_env_prefix=f"CLSP_{role.upper()}_", **known)
+        found = cls(_env_prefix=f"CLSP_{role.upper()}_", **known)
+        return found if found.max_tokens else found.model_copy(update={"max_tokens": MAX_TOKENS[role]})
 
     def require(self, role: Role) -> EndpointSettings:
         """Itself, when it says where and which model. Raises ValueError naming what is missing."""
