@@ -1,24 +1,44 @@
 """`clsp export` and `clsp evaluate`: a checkpoint becomes a bundle, a bundle gets its figures."""
 
 import json
+import math
+import resource
+import tempfile
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from model_export.bundle import Bundle
+from model_export.bundle import TOKENIZER, Bundle
 from model_export.export import export_bundle
+from model_export.official import load_official, load_tokenizer, official_card
 from model_export.runtime import BundleRuntime, Vectors
+from model_export.verify import LENGTHS_S, LIBRARY, Scope, VerificationError
 from model_export.windows import plan_windows, pool_windows
 from training.audio import load_clip
-from training.checkpoint import load_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint
 from training.evaluate import embed_clips, evaluate_classes, evaluate_retrieval, read_manifest
+from training.model import ClspConfig
 
 console = Console(stderr=True)
+ARITHMETIC = "what sums are made in: fp32, or the precision's own (fp16 for a GPU, int8 or int16 for a CPU)"
+
+
+class Weights(StrEnum):
+    """The precisions, for the command line."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT16 = "int16"
+    INT8 = "int8"
+
+
 export_app = typer.Typer(help="Write a model bundle.", no_args_is_help=True, add_completion=False)
 
 
@@ -31,19 +51,96 @@ def _export() -> None:
 def export_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="folder that `clsp train` wrote")],
     out: Annotated[Path, typer.Option(help="folder of the bundle; an older bundle there is replaced")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8 weights")] = "int8",
+    precision: Annotated[Weights, typer.Option(help="how weights are stored")] = Weights.INT8,
+    arithmetic: Annotated[Weights, typer.Option(help=ARITHMETIC)] = Weights.FP32,
     speech: Annotated[Path | None, typer.Option(help="folder of speech to verify with as well")] = None,
 ) -> None:
     """Export a checkpoint of our own training."""
     model, tokenizer, card = load_checkpoint(checkpoint)
-    clips = (
-        [load_clip(path, card.window_s) for path in sorted(speech.glob("*.*"))[:40] if path.suffix in AUDIO]
-        if speech
-        else []
+    clips = read_speech(speech, 40, card.window_s)
+    bundle = export_bundle(
+        model,
+        tokenizer,
+        card,
+        out,
+        precision=precision.value,
+        arithmetic=arithmetic.value,
+        speech=clips,
+        say=console.print,
     )
-    bundle = export_bundle(model, tokenizer, card, out, precision=precision, speech=clips, say=console.print)
+    print_bundle(bundle)
+
+
+@export_app.command("official")
+def export_official(
+    checkpoint: Annotated[Path, typer.Option(help="folder with model.safetensors, sharded or not, and a tokenizer")],
+    out: Annotated[Path, typer.Option(help="folder of the bundle; an older bundle there is replaced")],
+    precision: Annotated[Weights, typer.Option(help="how weights are stored")] = Weights.FP32,
+    arithmetic: Annotated[Weights | None, typer.Option(help=ARITHMETIC + "; by default the precision's own")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="roberta-base's folder or tokenizer.json, if elsewhere")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="the recipe's hyper-parameters, JSON, for another size")] = None,
+    speech: Annotated[Path | None, typer.Option(help="folder of speech to verify with, read recursively")] = None,
+    library: Annotated[int, typer.Option(help="clips that rankings are compared on", min=20)] = LIBRARY,
+    longest_s: Annotated[float, typer.Option(help="longest sound to verify with, s", min=1)] = max(LENGTHS_S),
+    window_s: Annotated[float, typer.Option(help="longest piece that is embedded at once, s")] = 30.0,
+    hop_s: Annotated[float, typer.Option(help="distance of windows in longer clips, s")] = 15.0,
+    name: Annotated[str, typer.Option(help="the bundle's name")] = "clsp",
+) -> None:
+    """Export the released CLSP checkpoint (safetensors; none of its code is run)."""
+    try:
+        shape = ClspConfig.from_recipe_json(config) if config else ClspConfig()
+        words = load_tokenizer(tokenizer or checkpoint, shape.text)
+        model = load_official(checkpoint, shape)
+        print_peak("weights read")
+        scale = math.exp(model.logit_scale.item())
+        card = official_card(checkpoint, name=name, version="1.0.0", window_s=window_s, hop_s=hop_s, scale=scale)
+        scope = Scope(tuple(seconds for seconds in LENGTHS_S if seconds <= longest_s), library)
+        with tempfile.TemporaryDirectory() as scratch:
+            words.save(str(Path(scratch) / TOKENIZER))
+            bundle = export_bundle(
+                model,
+                Path(scratch) / TOKENIZER,
+                card,
+                out,
+                precision=precision.value,
+                arithmetic=(arithmetic or precision).value,
+                speech=read_speech(speech, library, min(window_s, longest_s)),
+                scope=scope,
+                say=print_peak,
+            )
+    except (CheckpointError, VerificationError, ValidationError, OSError) as error:
+        console.print(f"[red]not exported[/red] {error}", highlight=False)
+        raise typer.Exit(1) from error
+    print_peak("done")
+    print_bundle(bundle)
+
+
+def read_speech(folder: Path | None, most: int, longest_s: float) -> list[Vectors]:
+    """At most `most` clips below a folder, evenly over their sorted paths, each at most `longest_s` long."""
+    if folder is None:
+        return []
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO)
+    if not paths:
+        raise typer.BadParameter(f"{folder} holds no audio ({', '.join(sorted(AUDIO))})", param_hint="--speech")
+    step = max(1.0, len(paths) / most)
+    return [load_clip(paths[int(i * step)], longest_s) for i in range(min(most, len(paths)))]
+
+
+def print_peak(step: str) -> None:
+    """Say what begins or ended, and the most memory held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    console.print(f"{step} (peak memory so far {peak:.1f} GiB)", highlight=False)
+
+
+def print_bundle(bundle: Bundle) -> None:
+    """Size, identity and what verification found."""
     size = sum(entry.bytes for entry in bundle.manifest.files.values()) / 1e6
-    console.print(f"{out}: {size:.1f} MB, fingerprint {bundle.fingerprint()[:16]}")
+    console.print(f"{bundle.path}: {size:.1f} MB, fingerprint {bundle.fingerprint()[:16]}")
+    for tower in ("speech", "text"):
+        console.print(f"  {tower}: {bundle.manifest.verification[tower]}", highlight=False)
+    console.print(f"  ranks: {bundle.manifest.verification['rank_agreement']}", highlight=False)
 
 
 AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
@@ -83,6 +180,11 @@ def evaluate(
 
     Exit code 2 when a clip could not be read: figures over what is left would look better than they are.
     """
+    presets = Bundle.load(bundle).manifest.presets
+    wanted = {wish.partition("=")[0]: wish.partition("=")[2] or wish for wish in classify or []}
+    for preset in wanted.values():
+        if preset not in presets:
+            raise typer.BadParameter(f"the bundle has no preset {preset!r}; it has {', '.join(presets)}")
     clips = read_manifest(manifest)
     embedder = BundleEmbedder(BundleRuntime(Bundle.load(bundle), threads=threads))
     vectors, kept, refused = embed_clips(embedder, track(clips, "embedding clips", console=console))
@@ -90,13 +192,8 @@ def evaluate(
         "coverage": [len(kept), len(clips)],
         "retrieval": evaluate_retrieval(embedder, vectors, kept),
     }
-    for wish in classify or []:
-        field, _, preset = wish.partition("=")
-        prompts = embedder.runtime.bundle.manifest.presets.get(preset or field)
-        if prompts is None:
-            known = ", ".join(embedder.runtime.bundle.manifest.presets)
-            raise typer.BadParameter(f"the bundle has no preset {preset or field!r}; it has {known}")
-        report[field] = evaluate_classes(embedder, vectors, kept, field, prompts)
+    for field, preset in wanted.items():
+        report[field] = evaluate_classes(embedder, vectors, kept, field, presets[preset])
     print_report(report)
     if out:
         out.write_text(json.dumps(report, indent=1) + "\n")

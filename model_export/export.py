@@ -1,5 +1,6 @@
 """One model, one bundle: export both towers, verify them, write the manifest last."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,11 +24,10 @@ from model_export.bundle import (
     write_manifest,
 )
 from model_export.model_card import model_card
-from model_export.onnx import export_speech, export_text
 from model_export.presets import PRESETS, REFERENCE_CAPTIONS
-from model_export.quantize import shrink_weights
+from model_export.quantize import Form, Precision, export_tower
 from model_export.runtime import BundleRuntime
-from model_export.verify import verify
+from model_export.verify import EVERYTHING, Scope, verify
 from training.checkpoint import Card
 from training.model import Clsp
 
@@ -38,24 +38,27 @@ def export_bundle(
     card: Card,
     out: Path,
     *,
-    precision: str = "int8",
+    precision: Precision = "int8",
+    arithmetic: Precision = "fp32",
     speech: Sequence[NDArray[np.float32]] = (),
+    scope: Scope = EVERYTHING,
     say: Callable[[str], None] = print,
 ) -> Bundle:
     """Write a bundle to `out`, in place of an older one, once it has passed verification.
 
-    `speech` are real clips (16 kHz) to verify with, besides synthetic ones. Raises VerificationError when the graphs
-    are not the model, ValueError for an unknown precision; `out` is then as before.
+    `precision` is how weights are stored, `arithmetic` what sums are made in: fp32, or the precision's own (fp16 for a
+    GPU, int8 for a CPU). `speech` are real clips (16 kHz) to verify with, besides synthetic ones, and `scope` says how
+    many of those. Raises VerificationError when the graphs are not the model, ValueError for a precision and
+    arithmetic that do not go together; `out` is then as before.
     """
+    form = Form(precision, arithmetic)
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        for name, write in ((SPEECH, export_speech), (TEXT, export_text)):
-            say(f"exporting {name}, {precision} weights")
-            traced = staged / f"traced-{name}"
-            write(model, traced)
-            shrink_weights(traced, staged / name, precision)
-            traced.unlink()
+        say(f"exporting {SPEECH}, {precision} weights, {arithmetic} arithmetic")
+        export_tower(model, "speech", staged / SPEECH, form)
+        say(f"exporting {TEXT}")
+        export_tower(model, "text", staged / TEXT, form)
         shutil.copyfile(tokenizer, staged / TOKENIZER)
         size_mb = sum(file.stat().st_size for file in staged.iterdir()) / 1e6
         (staged / CARD).write_text(model_card(card, precision, size_mb))
@@ -64,14 +67,14 @@ def export_bundle(
             name=card.name,
             version=card.version,
             licence=card.licence,
-            provenance=card.provenance,
+            provenance=card.provenance | {"export": {"arithmetic": arithmetic, "versions": versions()}},
             embedding_dim=model.config.joint_dim,
             window_s=card.window_s,
             hop_s=card.hop_s,
             min_s=card.min_s,
             max_tokens=model.config.text.max_tokens,
             precision=precision,
-            logit_scale=float(model.logit_scale.exp()),
+            logit_scale=math.exp(model.logit_scale.item()),
             calibration=Calibration(**card.calibration),
             presets=card.presets or PRESETS,
             reference_captions=REFERENCE_CAPTIONS,
@@ -80,11 +83,15 @@ def export_bundle(
         )
         say("verifying against torch")
         runtime = BundleRuntime(write_manifest(staged, draft))
-        report = verify(model, runtime, precision, speech)
-        report["versions"] = {package: version(package) for package in ("torch", "onnx", "onnxruntime")}
+        report = verify(model, runtime, precision, speech, scope=scope)
         write_manifest(staged, draft.model_copy(update={"verification": report}))
         replace_folder(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     out.chmod(0o755)
     return Bundle.load(out)
+
+
+def versions() -> dict[str, str]:
+    """What made the graphs, and what they were verified with."""
+    return {package: version(package) for package in ("torch", "transformers", "onnx-ir", "onnxruntime")}

@@ -1,109 +1,214 @@
-"""Smaller weights in the same graph: int8 a channel or fp16, unfolded to float32 before any sum.
+"""Weights put into a traced graph at a precision, one tensor at a time: nothing but the largest is ever in memory.
 
-Activations stay float32. Dynamic activation quantisation is left out on purpose: its scale is taken over the whole
-batch, so that a clip's embedding would depend on what else is in the batch.
+`fp32` and `fp16` store what they say. `int8` has one scale for each output channel; `int16` has a second int8 plane for
+what the first lost, 15 bits together. What the sums are made in is the other choice, the arithmetic: `fp32` unfolds
+smaller weights when the graph is loaded; `fp16` is a graph for a GPU, with the front-end, softmax, norms and pooling
+in float32; `int8` and `int16` multiply linear layers in 8 bits, in one product or three (`int8.RowInt8`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common
+from torch import Tensor
 
-KEEP = "frontend"  # the front-end's matrices span many decades: int8 would drown quiet bands
+from model_export.forms import Rise, rise_by_cubic, rise_by_sigmoid, rise_by_softplus
+from model_export.int8 import Array, Planes, RowInt8, channel_scales, quantize, steady_logarithms
+from model_export.onnx import Tower, Traced, trace
+from training.model import Clsp
+
+Precision = Literal["fp32", "fp16", "int8", "int16"]
 SMALLEST = 4096  # elements; below that nothing is gained
+INLINE_BYTES = 1_500_000_000  # a protobuf file can't pass 2 GB; larger weights go into a file beside it
 
-Channels = tuple[NDArray[np.int8], NDArray[np.float32]]
-
-
-def quantize_channels(weight: NDArray[np.float32], axis: int) -> Channels:
-    """Symmetric int8 with one scale for each index of `axis`: weight ~ scale * q, |q| <= 127."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    scale = np.abs(weight).max(axis=others) / 127.0
-    scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
-    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    q = np.clip(np.rint(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
-    return q, scale
+RISES: dict[Precision, Rise] = {
+    "fp32": rise_by_sigmoid,
+    "fp16": rise_by_softplus,  # right for a GPU, where one kernel beats six
+    "int16": rise_by_sigmoid,
+    "int8": rise_by_cubic,
+}
 
 
-def shrink_weights(source: Path, target: Path, precision: str) -> None:
-    """Rewrite a graph's weights as `int8` (fp16 where int8 has no natural channel) or `fp16`; `fp32` copies.
+@dataclass(frozen=True)
+class Form:
+    """How a bundle's weights are stored, and what its sums are made in."""
 
-    Raises ValueError for another precision.
+    precision: Precision
+    arithmetic: Precision
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision {self.precision!r} is none of {', '.join(get_args(Precision))}")
+        allowed = {"fp32": ["fp32"], "int16": ["int16"]}.get(self.precision, ["fp32", self.precision])
+        if self.arithmetic not in allowed:
+            raise ValueError(f"{self.precision} weights go with {' or '.join(allowed)} arithmetic")
+
+
+def export_tower(model: Clsp, tower: Tower, path: Path, form: Form, *, rise: Rise | None = None) -> None:
+    """Write one tower to `path`, its weights inside or, when they are large, in `path` + `.data` beside it.
+
+    `rise` is another way to compute a Zipformer's activations than the one that fits the form.
     """
-    if precision not in ("fp32", "fp16", "int8"):
-        raise ValueError(f"precision {precision!r} is none of fp32, fp16, int8")
-    model = onnx.load(source)
-    if precision != "fp32":
-        _rewrite(model.graph, int8=precision == "int8")
-    onnx.checker.check_model(model)
-    onnx.save(model, target)
+    dtype = torch.float16 if form.arithmetic == "fp16" else torch.float32
+    traced = trace(model, tower, dtype=dtype, rise=rise or RISES[form.arithmetic])
+    save(attach_weights(traced, form), path)
 
 
-def _rewrite(graph: onnx.GraphProto, *, int8: bool) -> None:
-    users: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            users.setdefault(name, []).append((node, place))
-    unfold: list[onnx.NodeProto] = []
-    tables: dict[str, str] = {}
-    for tensor in list(graph.initializer):
-        large = int(np.prod(tensor.dims)) >= SMALLEST and tensor.data_type == TensorProto.FLOAT
-        if not large or KEEP in tensor.name or not users.get(tensor.name):
-            continue
-        weight = numpy_helper.to_array(tensor)
-        uses = users[tensor.name]
-        graph.initializer.remove(tensor)
-        if int8 and all(node.op_type == "Gather" and place == 0 for node, place in uses):
-            tables[tensor.name] = _as_table(graph, tensor.name, weight)
-            continue
-        axis = _channel_axis(uses, weight.ndim) if int8 else None
-        if axis is None:
-            graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), tensor.name + ".fp16"))
-            unfold.append(helper.make_node("Cast", [tensor.name + ".fp16"], [tensor.name], to=TensorProto.FLOAT))
-            continue
-        q, scale = quantize_channels(weight, axis)
-        graph.initializer.append(numpy_helper.from_array(q, tensor.name + ".int8"))
-        graph.initializer.append(numpy_helper.from_array(scale, tensor.name + ".scale"))
-        inputs = [tensor.name + ".int8", tensor.name + ".scale"]
-        unfold.append(helper.make_node("DequantizeLinear", inputs, [tensor.name], axis=axis))
-    nodes = [*unfold, *_with_tables(graph.node, tables)]
-    del graph.node[:]
-    graph.node.extend(nodes)
+def attach_weights(traced: Traced, form: Form) -> ir.Model:
+    """Turn the graph's weight inputs into initializers that are read when the graph is written."""
+    _Attacher(traced, form).run()
+    if form.arithmetic == "int8":
+        steady_logarithms(traced.graph.graph)
+    for clean in (common.IdentityEliminationPass(), common.CommonSubexpressionEliminationPass()):
+        clean(traced.graph)
+    common.RemoveUnusedNodesPass()(traced.graph)
+    traced.graph.graph.sort()
+    return traced.graph
 
 
-def _channel_axis(uses: list[tuple[onnx.NodeProto, int]], ndim: int) -> int | None:
-    """The output-channel axis that all users of a weight agree on."""
+def save(graph: ir.Model, path: Path) -> None:
+    """Write a graph, streaming its weights."""
+    total = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value)
+    beside = path.name + ".data" if total > INLINE_BYTES else None
+    ir.save(graph, path, external_data=beside, alignment=65536 if beside else None)
+
+
+class _Attacher:
+    def __init__(self, traced: Traced, form: Form) -> None:
+        self.traced, self.form = traced, form
+        self.graph = traced.graph.graph
+        self.rows = RowInt8(self.graph) if form.arithmetic in ("int8", "int16") else None
+
+    def run(self) -> None:
+        for value in list(self.graph.inputs):
+            if value.name in self.traced.weights:
+                self.graph.inputs.remove(value)
+                self._attach(str(value.name), value)
+
+    def _attach(self, name: str, value: ir.Value) -> None:
+        weight = self.traced.weights[name]
+        value.name = None  # the initializer takes it
+        for flip in [node for node in value.consumers() if _flips(node)]:
+            flip.outputs[0].type = value.type
+            self._attach_flipped(name, flip.outputs[0], weight)
+            self.graph.remove(flip, safe=True)
+        users = list(value.consumers())
+        if not users:
+            return
+        if (
+            self.form.precision == "int8"
+            and weight.numel() >= SMALLEST
+            and all(_looks_up(node, value) for node in users)
+        ):
+            self._attach_table(name, users, weight)
+        else:
+            self._store(name, value, lambda: _array(weight), tuple(weight.shape), _channel_axis(value))
+
+    def _attach_flipped(self, name: str, flipped: ir.Value, weight: Tensor) -> None:
+        """The weight of a linear layer, [out, in] in the checkpoint and [in, out] in the graph."""
+        shape = (weight.shape[1], weight.shape[0])
+        users = list(flipped.consumers())
+        multiplied = all(node.op_type == "MatMul" and node.inputs[1] is flipped for node in users)
+        if self.rows is None or not multiplied or weight.numel() < SMALLEST:
+            self._store(name, flipped, lambda: _array(weight).T, shape, 1 if multiplied else None)
+            return
+        pairs = [self._int8(name, lambda: _array(weight).T, shape, 1)]
+        if self.form.precision == "int16" or name in self.traced.fine:
+            pairs.append(self._int8(name + ".rest", lambda: _rest(_array(weight).T), shape, 1))
+        for node in users:
+            self.rows.replace(node, Planes(tuple(pairs)), inputs=shape[0], unsigned=name in self.traced.unsigned)
+
+    def _attach_table(self, name: str, users: list[ir.Node], weight: Tensor) -> None:
+        """An embedding table stays int8 in memory: only the rows that are looked up are unfolded."""
+        q, scale = self._int8(name, lambda: _array(weight), tuple(weight.shape), 0, keepdims=True)
+        for node in users:
+            index = node.inputs[1]
+            rows = self._insert(node, "Cast", self._insert(node, "Gather", q, index), to=int(ir.DataType.FLOAT))
+            unfolded = self._insert(node, "Mul", rows, self._insert(node, "Gather", scale, index))
+            ir.convenience.replace_all_uses_with(node.outputs[0], unfolded)
+            self.graph.remove(node, safe=True)
+
+    def _store(
+        self, name: str, value: ir.Value, read: Callable[[], Array], shape: tuple[int, ...], axis: int | None
+    ) -> None:
+        """Put a weight in place of `value`, unfolded in the graph where it is stored smaller than it is used."""
+        as_traced = self.form.precision == self.form.arithmetic != "int8"
+        first = next(iter(value.consumers()))
+        if as_traced or int(np.prod(shape)) < SMALLEST:
+            replacement = self._initializer(name, _dtype(value), shape, read)
+        elif self.form.precision == "int8" and self.rows is None and axis is not None:
+            q, scale = self._int8(name, read, shape, axis)
+            replacement = self._insert(first, "DequantizeLinear", q, scale, axis=axis)
+        else:
+            half = self._initializer(name + ".fp16", ir.DataType.FLOAT16, shape, read)
+            replacement = self._insert(first, "Cast", half, to=int(ir.DataType.FLOAT))
+        ir.convenience.replace_all_uses_with(value, replacement)
+
+    def _int8(
+        self, name: str, read: Callable[[], Array], shape: tuple[int, ...], axis: int, keepdims: bool = False
+    ) -> tuple[ir.Value, ir.Value]:
+        """int8 codes and their float32 scales, one for each index of `axis`."""
+        scale = channel_scales(read(), axis)
+        wide = scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        stored = wide if keepdims else scale
+        codes = self._initializer(name + ".int8", ir.DataType.INT8, shape, lambda: quantize(read(), wide))
+        return codes, self._initializer(name + ".scale", ir.DataType.FLOAT, stored.shape, lambda: stored)
+
+    def _initializer(
+        self, name: str, dtype: ir.DataType, shape: tuple[int, ...], read: Callable[[], Array]
+    ) -> ir.Value:
+        def load() -> ir.TensorProtocol:
+            return ir.tensor(np.ascontiguousarray(read()).astype(dtype.numpy(), copy=False), name=name)
+
+        tensor = ir.LazyTensor(load, dtype, ir.Shape(shape), name=name)
+        value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+        self.graph.register_initializer(value)
+        return value
+
+    def _insert(self, before: ir.Node, op: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+        node = ir.node(op, inputs, attributes)
+        self.graph.insert_before(before, node)
+        return node.outputs[0]
+
+
+def _array(weight: Tensor) -> Array:
+    return weight.detach().numpy()
+
+
+def _rest(weight: Array) -> Array:
+    """What int8 codes with a scale a column leave of a weight [K, M]."""
+    scale = channel_scales(weight, 1)
+    rest: Array = weight - quantize(weight, scale) * scale
+    return rest
+
+
+def _dtype(value: ir.Value) -> ir.DataType:
+    if value.dtype is None:
+        raise ValueError(f"the type of {value.name} is not known")
+    return value.dtype
+
+
+def _flips(node: ir.Node) -> bool:
+    return node.op_type == "Transpose" and tuple(node.attributes["perm"].as_ints()) == (1, 0)
+
+
+def _looks_up(node: ir.Node, table: ir.Value) -> bool:
+    return node.op_type == "Gather" and node.inputs[0] is table
+
+
+def _channel_axis(value: ir.Value) -> int | None:
+    """The output-channel axis that all users of a weight agree on; None when there is none."""
     axes = set()
-    for node, place in uses:
-        transposed = any(a.name == "transB" and a.i for a in node.attribute)
-        if node.op_type == "Conv" and place == 1:
+    for node in value.consumers():
+        if node.op_type == "Conv" and node.inputs[1] is value:
             axes.add(0)
-        elif node.op_type in ("MatMul", "Gemm") and place == 1 and ndim == 2:
-            axes.add(0 if transposed else 1)
+        elif node.op_type == "Gemm" and node.inputs[1] is value:
+            axes.add(0 if node.attributes["transB"].as_int() else 1)
         else:
             axes.add(-1)
-    found = axes.pop() if len(axes) == 1 else -1
-    return None if found < 0 else found
-
-
-def _as_table(graph: onnx.GraphProto, name: str, weight: NDArray[np.float32]) -> str:
-    """An embedding table stays int8 in memory: only the rows that are looked up are unfolded."""
-    q, scale = quantize_channels(weight, 0)
-    graph.initializer.append(numpy_helper.from_array(q, name + ".int8"))
-    graph.initializer.append(numpy_helper.from_array(scale[:, None], name + ".scale"))
-    return name
-
-
-def _with_tables(nodes: Iterable[onnx.NodeProto], tables: dict[str, str]) -> Iterable[onnx.NodeProto]:
-    for node in nodes:
-        if node.op_type != "Gather" or node.input[0] not in tables:
-            yield node
-            continue
-        table, index, out = node.input[0], node.input[1], node.output[0]
-        yield helper.make_node("Gather", [table + ".int8", index], [out + ".rows"], axis=0)
-        yield helper.make_node("Cast", [out + ".rows"], [out + ".cast"], to=TensorProto.FLOAT)
-        yield helper.make_node("Gather", [table + ".scale", index], [out + ".scales"], axis=0)
-        yield helper.make_node("Mul", [out + ".cast", out + ".scales"], [out])
+    return None if len(axes) != 1 or -1 in axes else axes.pop()

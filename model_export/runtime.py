@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from model_export.bundle import Bundle, BundleError
+from model_export.windows import plan_runs
 
 Vectors = NDArray[np.float32]
+
+RUN_S = 30.0  # seconds of padded audio in one run of the speech graph
+RUN_TOKENS = 1024  # padded tokens in one run of the text graph: attention takes their product with the length
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,18 @@ class TokenizedText:
 class BundleRuntime:
     """Both towers of a bundle. Thread-safe for calls; results do not depend on how inputs are batched."""
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0, providers: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int = 0, providers: Sequence[str] | None = None, run_s: float = RUN_S
+    ) -> None:
         """Open both graphs. `threads` per tower, 0 for the runtime's own choice; `providers` in order of preference.
 
-        Raises BundleError when a graph or the tokenizer can't be loaded.
+        At most `run_s` seconds of padded audio go through the graph at a time, whatever is asked for at once: that
+        bounds memory. Raises BundleError when a graph or the tokenizer can't be loaded.
         """
         self.bundle = bundle
+        self.run_s = run_s
+        # Rounding to 8 bits makes a large step of the last bit that padding may change: equal lengths run together.
+        self._equal_lengths = arithmetic(bundle) == "int8"
         self.dim = bundle.manifest.embedding_dim
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -43,9 +53,11 @@ class BundleRuntime:
         available = ort.get_available_providers()
         wanted = list(providers) if providers else [p for p in ("CUDAExecutionProvider",) if p in available]
         chain = [*wanted, *(p for p in ("CPUExecutionProvider",) if p not in wanted)]
+        # The blocked layout of the CPU provider (1.32) crashes on float16 convolutions.
+        off = ["NchwcTransformer"] if arithmetic(bundle) == "fp16" else None
         try:
-            self._speech = ort.InferenceSession(bundle.speech_path(), options, providers=chain)
-            self._text = ort.InferenceSession(bundle.text_path(), options, providers=chain)
+            self._speech = ort.InferenceSession(bundle.speech_path(), options, providers=chain, disabled_optimizers=off)
+            self._text = ort.InferenceSession(bundle.text_path(), options, providers=chain, disabled_optimizers=off)
             self._tokenizer = load_tokenizer(bundle.tokenizer_path())
         except Exception as error:  # the runtime and the tokenizer raise types of their own, some bare Exception
             raise BundleError(f"{bundle.path} can't be served: {error}") from error
@@ -58,10 +70,13 @@ class BundleRuntime:
         lengths = np.array([len(wave) for wave in waves], np.int64)
         if lengths.min() == 0:
             raise ValueError("a clip has no samples")
-        batch = np.zeros((len(waves), int(lengths.max())), np.float32)
-        for row, wave in zip(batch, waves, strict=True):
-            row[: len(wave)] = wave
-        out: Vectors = self._speech.run(None, {"waveform": batch, "lengths": lengths})[0]
+        most = int(self.run_s * self.bundle.manifest.sample_rate)
+        out = np.empty((len(waves), self.dim), np.float32)
+        for places in plan_runs(lengths.tolist(), most, equal=self._equal_lengths):
+            batch = np.zeros((len(places), int(lengths[places].max())), np.float32)
+            for row, place in zip(batch, places, strict=True):
+                row[: lengths[place]] = waves[place]
+            out[places] = self._speech.run(None, {"waveform": batch, "lengths": lengths[places]})[0]
         return out
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
@@ -78,13 +93,15 @@ class BundleRuntime:
         """Tokenized texts -> [N, D], unit L2."""
         if not rows:
             return np.zeros((0, self.dim), np.float32)
-        longest = max(len(row.ids) for row in rows)
-        ids = np.full((len(rows), longest), self._pad, np.int64)
-        mask = np.zeros((len(rows), longest), np.int64)
-        for i, row in enumerate(rows):
-            ids[i, : len(row.ids)] = row.ids
-            mask[i, : len(row.ids)] = 1
-        out: Vectors = self._text.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        lengths = [len(row.ids) for row in rows]
+        out = np.empty((len(rows), self.dim), np.float32)
+        for places in plan_runs(lengths, RUN_TOKENS, equal=self._equal_lengths):
+            ids = np.full((len(places), max(lengths[place] for place in places)), self._pad, np.int64)
+            mask = np.zeros_like(ids)
+            for i, place in enumerate(places):
+                ids[i, : lengths[place]] = rows[place].ids
+                mask[i, : lengths[place]] = 1
+            out[places] = self._text.run(None, {"input_ids": ids, "attention_mask": mask})[0]
         return out
 
     def embed_text(self, texts: Sequence[str]) -> Vectors:
@@ -98,6 +115,12 @@ class BundleRuntime:
             if found is not None:
                 return int(found)
         return 0
+
+
+def arithmetic(bundle: Bundle) -> str:
+    """What a bundle's sums are made in: fp32, fp16, int8 or int16."""
+    export = bundle.manifest.provenance.get("export")
+    return str(export.get("arithmetic", "fp32")) if isinstance(export, dict) else "fp32"
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

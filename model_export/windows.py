@@ -1,4 +1,6 @@
-"""How long audio is cut and pooled: the bundle's policy as pure functions, the same for export and service."""
+"""How long audio is cut, run and pooled: pure functions, the same for export and service."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,3 +44,19 @@ def pool_windows(vectors: Vectors) -> Vectors:
         raise ValueError("the windows' embeddings cancel out")
     pooled: Vectors = (mean / norm).astype(np.float32)
     return pooled
+
+
+def plan_runs(lengths: Sequence[int], most: int, *, equal: bool) -> list[list[int]]:
+    """Group inputs for a graph: places in `lengths`, similar lengths together, each place once.
+
+    In each group count times longest stays within `most`, unless one input alone is longer. With `equal` a group holds
+    one length only.
+    """
+    runs: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        fits = bool(runs) and (len(runs[-1]) + 1) * lengths[place] <= most
+        if fits and (not equal or lengths[runs[-1][0]] == lengths[place]):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs

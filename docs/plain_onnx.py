@@ -1,0 +1,20 @@
+"""A bundle in plain ONNX Runtime: python docs/plain_onnx.py BUNDLE clip-16kHz-mono.wav 'a caption' ['another']."""
+
+import sys
+
+import numpy as np
+import onnxruntime as ort
+import soundfile
+from tokenizers import Tokenizer
+
+folder, file, *captions = sys.argv[1:]
+samples, rate = soundfile.read(file, dtype="float32")
+assert rate == 16000 and samples.ndim == 1, "16 kHz mono, please"
+speech = ort.InferenceSession(f"{folder}/speech.onnx")
+text = ort.InferenceSession(f"{folder}/text.onnx")
+tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+clip = speech.run(None, {"waveform": samples[None], "lengths": np.array([len(samples)])})[0][0]
+for caption in captions:
+    ids = np.array([tokenizer.encode(caption).ids])
+    words = text.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
+    print(f"{clip @ words:.4f}  {caption}")

@@ -1,0 +1,156 @@
+"""A bundle carries its proof, refuses what fails it, and answers the same however its inputs are batched."""
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_export.bundle import Bundle, BundleError
+from model_export.export import export_bundle
+from model_export.official import load_tokenizer
+from model_export.runtime import BundleRuntime
+from model_export.verify import (
+    Cosines,
+    Scope,
+    VerificationError,
+    refuse_below,
+    top_overlap,
+    verify,
+    voiced_sound,
+)
+from model_export.windows import plan_runs, plan_windows, pool_windows
+from training.checkpoint import Card
+from training.model import Clsp
+
+QUICK = Scope(lengths_s=(0.25, 0.5, 1.0), library=20)
+FORMS = [("fp32", "fp32"), ("fp16", "fp16"), ("int8", "fp32"), ("int8", "int8"), ("int16", "int16")]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(zipformer: Clsp, tokenizer_folder: Path) -> Path:
+    path = tokenizer_folder / "tokenizer.json"
+    load_tokenizer(tokenizer_folder, zipformer.config.text).save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module", params=FORMS, ids="-".join)
+def bundle(
+    request: pytest.FixtureRequest, zipformer: Clsp, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """A bundle of each form, verified with five clips of its own besides the synthetic ones."""
+    precision, sums = request.param
+    card = Card(name="test", version="1", licence="Apache-2.0", window_s=10.0, hop_s=5.0)
+    out = tmp_path_factory.mktemp("bundles") / "b"
+    clips = [voiced_sound(0.4, seed) for seed in range(5)]
+    return export_bundle(
+        zipformer, tokenizer, card, out, precision=precision, arithmetic=sums, speech=clips, scope=QUICK, say=str
+    )
+
+
+def test_the_report_says_what_was_compared(bundle: Bundle) -> None:
+    report = bundle.manifest.verification
+    assert report["alone_vs_batch_min_cosine"] >= 0.99999
+    assert report["real_speech_clips"] == 5
+    assert report["speech"]["cases"] == 3 + 8 + 20
+    assert report["speech"]["p1_cosine"] >= report["floor"]
+    assert report["text"]["p1_cosine"] >= report["floor"]
+    assert report["rank_agreement"]["library"] == 20
+    assert report["rank_agreement"]["text_to_speech_top10"] >= 0.8
+
+
+def test_bundles_do_not_depend_on_the_batch(bundle: Bundle) -> None:
+    runtime = BundleRuntime(bundle, threads=1)
+    clips = [voiced_sound(seconds, i) for i, seconds in enumerate((1.0, 0.3, 2.0, 1.0, 0.77))]
+    alone = np.concatenate([runtime.embed_speech([clip]) for clip in clips])
+    assert ((runtime.embed_speech(clips) * alone).sum(1) >= 0.99999).all()
+    small_runs = BundleRuntime(bundle, threads=1, run_s=1.0)
+    assert ((small_runs.embed_speech(clips) * alone).sum(1) >= 0.99999).all()
+    texts = ["A calm man.", "a woman whispers softly and slowly, sounding tired", "x"]
+    words = np.concatenate([runtime.embed_text([text]) for text in texts])
+    assert ((runtime.embed_text(texts) * words).sum(1) >= 0.99999).all()
+
+
+def test_long_text_is_cut_and_said_so(bundle: Bundle, zipformer: Clsp) -> None:
+    runtime = BundleRuntime(bundle, threads=1)
+    limit = bundle.manifest.max_tokens
+    assert limit == 128
+    short, long = runtime.tokenize(["whispers", "whispers softly " * 200])
+    assert not short.truncated
+    assert long.truncated
+    assert len(long.ids) == limit < long.tokens
+    assert long.ids[0] == 0
+    assert long.ids[-1] == 2
+    ids = torch.tensor([long.ids])
+    with torch.no_grad():
+        theirs = zipformer.embed_text(ids, torch.ones_like(ids)).numpy()
+    assert (runtime.embed_tokens([long]) * theirs).sum() >= bundle.manifest.verification["floor"]
+
+
+def test_a_wrong_graph_is_refused_with_the_place(
+    zipformer: Clsp, whisper: Clsp, tokenizer: Path, card: Card, tmp_path: Path
+) -> None:
+    out = tmp_path / "b"
+    first = export_bundle(zipformer, tokenizer, card, out, precision="fp32", scope=QUICK, say=str)
+    runtime = BundleRuntime(first, threads=1)
+    with pytest.raises(VerificationError, match=r"speech has cosine .* at the 1st percentile \(.* s"):
+        verify(whisper, runtime, "fp32", scope=QUICK)
+    with pytest.raises(ValueError, match="fp32 weights go with fp32 arithmetic"):
+        export_bundle(zipformer, tokenizer, card, out, precision="fp32", arithmetic="int8", scope=QUICK, say=str)
+    assert Bundle.load(out).fingerprint() == first.fingerprint(), "a refused export leaves the older bundle"
+    assert [path.name for path in tmp_path.iterdir()] == ["b"], "nothing half-made is left"
+    (out / "text.onnx").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"text\.onnx"):
+        Bundle.load(out)
+
+
+def test_the_floor_is_at_the_first_percentile() -> None:
+    good = Cosines([("clip", 1.0)] * 299 + [("odd one", 0.5)])
+    refuse_below({"speech": good}, 0.99, 1.0, "int8")  # one of 300 is below the percentile
+    bad = Cosines([("clip", 1.0)] * 290 + [(f"odd {i}", 0.5) for i in range(10)] + [("odd 99", 0.6)] * 10)
+    with pytest.raises(VerificationError, match=r"speech has cosine 0\.500000 .*odd 0: 0\.5.*and 8 more"):
+        refuse_below({"speech": bad}, 0.99, 1.0, "int8")
+    with pytest.raises(VerificationError, match=r"alone against batch: cosine 0\.9990000"):
+        refuse_below({"speech": good}, 0.99, 0.999, "int8")
+    few = Cosines([("clip", 1.0)] * 5 + [("odd", 0.5)])
+    assert few.percentile() == 0.5
+
+
+def test_top_overlap_counts_what_rankings_share() -> None:
+    scores = np.arange(40.0)[None]
+    assert top_overlap(scores, scores) == 1.0
+    assert top_overlap(scores, -scores) == 0.0
+    shifted = np.where(scores >= 35, scores, -scores)
+    assert top_overlap(scores, shifted) == 0.5
+
+
+@given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 500), st.booleans())
+def test_runs_hold_every_input_once_within_the_bound(lengths: list[int], most: int, equal: bool) -> None:
+    runs = plan_runs(lengths, most, equal=equal)
+    assert sorted(place for run in runs for place in run) == list(range(len(lengths)))
+    for run in runs:
+        longest = max(lengths[place] for place in run)
+        assert len(run) == 1 or len(run) * longest <= most
+        assert not equal or len({lengths[place] for place in run}) == 1
+
+
+@pytest.mark.slow
+def test_an_hour_embeds_in_bounded_memory(zipformer: Clsp, tokenizer: Path, card: Card, tmp_path: Path) -> None:
+    """All windows of an hour are asked for at once: memory is that of one run, not of 719 windows."""
+    bundle = export_bundle(zipformer, tokenizer, card, tmp_path / "b", precision="fp32", scope=QUICK, say=str)
+    runtime = BundleRuntime(bundle, threads=0)
+    piece = voiced_sound(10.0, 1)
+
+    def embed(seconds: int) -> float:
+        clip = np.tile(piece, seconds // 10)
+        ranges = plan_windows(len(clip), sample_rate=16000, window_s=10.0, hop_s=5.0, min_s=0.25)
+        vectors = runtime.embed_speech([clip[start:stop] for start, stop in ranges])
+        assert len(vectors) == seconds // 5 - 1
+        assert abs(np.linalg.norm(pool_windows(vectors)) - 1) < 1e-5
+        return psutil.Process().memory_info().rss / 2**20
+
+    short = embed(120)  # fills one run, and the runtime's arena
+    assert embed(3600) < short + 400  # the hour itself is 220 MiB of samples
