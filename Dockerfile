@@ -17,6 +17,7 @@ ARG EXTRA=cpu
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
+COPY clsp_client clsp_client
 COPY index index
 COPY model_export model_export
 COPY training training

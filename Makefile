@@ -49,9 +49,11 @@ lint: $(DEV_STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(DEV_STAMP)  ## footprint and latency; tables, and JSON in benchmarks/results/
+bench: $(DEV_STAMP)  ## footprint, latency and load; tables, JSON in benchmarks/results/, plots in docs/
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/publish.py
 
 clean:  ## remove environments, caches and the demo's data
 	rm -rf $(VENV) data/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/results

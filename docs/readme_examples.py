@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from service.cli_client import Client, CliError
+from clsp_client import Client, ClspError
+from service.cli_client import CliError
 from service.cli_ingest import Ingest, read_source
 from service.cli_local import local_server
 
@@ -99,7 +100,7 @@ def main() -> int:
                 fresh = refresh(path.read_text("utf-8"), server.url)
                 if "--check" not in sys.argv:
                     path.write_text(fresh, "utf-8")
-    except CliError as error:
+    except (CliError, ClspError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

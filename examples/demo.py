@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from clsp_client import Client, ClspError, ProblemError, data_uri
 from index.errors import StoreLocked
 from index.locks import FolderLock
-from service.cli_client import Client, CliError, ServiceError, data_uri
+from service.cli_client import CliError, connect, explain
 from service.cli_ingest import Ingest, read_source
 from service.cli_local import local_server
 from service.cli_output import hits_table, labels_table, scores_table
@@ -36,15 +37,15 @@ def main() -> int:
     console.print(f"[bold]Starting a service[/] on {folder}", highlight=False)
     try:
         bundle = ROOT / "models" / "clsp-small"
-        with local_server(folder, bundle=bundle) as server, Client(server.url, patience_s=120) as client:
+        with local_server(folder, bundle=bundle) as server, connect(server.url, patience_s=120) as client:
             console.print(f"  ready after {server.ready_s:.1f} s at {server.url}", highlight=False)
             _introduce(client)
             _ingest(client)
             _search(client)
             _classify(client)
             _score(client)
-    except CliError as error:
-        console.print(f"[bold red]The demo failed[/]\n{escape(str(error))}", highlight=False)
+    except (CliError, ClspError) as error:
+        console.print(f"[bold red]The demo failed[/]\n{escape(explain(error))}", highlight=False)
         return 1
     console.print("\n[bold green]That was all over HTTP.[/] Now listen to it: [bold]make serve[/], then open")
     console.print("  http://127.0.0.1:8000/       the search page, with this library in it")
@@ -63,7 +64,7 @@ def _free_folder(folder: Path) -> Path:
 
 
 def _introduce(client: Client) -> None:
-    model = client.call("GET", "/v1/models")["data"][0]
+    model = client.models()[0]
     console.print(f"  model {model['id']} {model['version']}, {model['embedding_dim']} dimensions", highlight=False)
 
 
@@ -73,11 +74,11 @@ def _ingest(client: Client) -> None:
     run = Ingest(client, COLLECTION, batch=8)
     try:
         run.prepare()
-    except ServiceError as error:
+    except ProblemError as error:
         if error.status != 409:
             raise
         console.print("  what an earlier demo stored was made by another model: starting over")
-        client.call("DELETE", f"/v1/collections/{COLLECTION}")
+        client.delete_collection(COLLECTION)
         run.prepare()
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -90,10 +91,8 @@ def _ingest(client: Client) -> None:
 
 
 def _search(client: Client) -> None:
-    path = f"/v1/collections/{COLLECTION}/search"
-
     def show(title: str, query: Any, **options: Any) -> None:
-        answer = client.call("POST", path, json={"query": query, "top_k": 5, **options})
+        answer = client.search(COLLECTION, query, top_k=5, **options)
         if not answer["hits"]:
             raise CliError(f"Nothing was found: {title}")
         console.print()
@@ -114,16 +113,16 @@ def _search(client: Client) -> None:
 
 def _classify(client: Client) -> None:
     names = ["woman-gb-plain.ogg", "man-us-low.ogg"]
-    body = {"inputs": [data_uri(LIBRARY / name) for name in names], "preset": "gender"}
     console.print("\n[bold]Classifying[/] without any training on the labels")
-    console.print(labels_table("preset gender", names, client.call("POST", "/v1/classify", json=body)))
+    console.print(
+        labels_table("preset gender", names, client.classify([LIBRARY / name for name in names], preset="gender"))
+    )
 
 
 def _score(client: Client) -> None:
     name = "man-us-very-slow.ogg"
     captions = ["A man speaks very slowly.", "A woman talks extremely fast in a high-pitched voice."]
-    body = {"pairs": [{"audio": data_uri(LIBRARY / name), "caption": caption} for caption in captions]}
-    answer = client.call("POST", "/v1/score", json=body)
+    answer = client.score([(LIBRARY / name, caption) for caption in captions])
     console.print("\n[bold]Scoring[/] a clip against a caption that fits and one that does not")
     console.print(scores_table("Scores", [(name, caption) for caption in captions], answer))
 

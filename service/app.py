@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import anyio
@@ -20,34 +24,54 @@ from service.api.failures import install_failure_handlers
 from service.audio_limits import AudioLimits
 from service.engine import Engine
 from service.errors import install_error_handlers
+from service.fetch import Fetcher
+from service.logs import log_as_json
 from service.metrics import Metrics
 from service.middleware import install_middleware
 from service.openapi import install_openapi
 from service.settings import Settings
+from service.tracing import Tracing
 
 logger = logging.getLogger("clsp")
 
 _ROUTERS = (embeddings, collections, ingest, items, search, classify, score, models, operations, page)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def end_process(reason: str, *, grace_s: float) -> None:
+    """Ask the server to stop as an orchestrator would, and end the process if that does not work.
+
+    Either way its status is not 0, so that whoever started it starts it again.
+    """
+    os.kill(os.getpid(), signal.SIGTERM)
+    force = threading.Timer(grace_s, os._exit, [70])  # EX_SOFTWARE
+    force.daemon = True
+    force.start()
+
+
+def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], None] | None = None) -> FastAPI:
     """An app that serves one bundle and one data folder, from `settings` or the environment.
 
-    The bundle is read and verified here; raises BundleError. The engine and the data folder belong to the app's
-    lifespan: a folder in use or unusable ends start-up there with the store's error.
+    The bundle is read and verified here; raises BundleError, and TracingUnavailable where traces are asked for without
+    the extra. The engine and the data folder belong to the app's lifespan: a folder in use or unusable ends start-up
+    there with the store's error. `on_fatal` is called with the reason when the encoders are beyond recovery; unless
+    given, it ends the process.
     """
     settings = settings or Settings()
     bundle = Bundle.load(settings.bundle, verify=settings.verify_bundle)
-    metrics = Metrics()
+    tracing = Tracing.from_settings(settings)
+    metrics = Metrics(tracing)
+    fatal = on_fatal or partial(end_process, grace_s=settings.request_timeout_s)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if settings.log_format == "json":
+            log_as_json()  # here, because whoever runs the server has set its handlers up by now
         try:
             store = await asyncio.to_thread(LocalStore, settings.data_dir, keep_media=settings.keep_media)
         except IndexingError as error:
             logger.error("cannot serve the data folder %s: %s", settings.data_dir, error)
             raise
-        engine = Engine(settings, bundle)
+        engine = Engine(settings, bundle, observer=metrics, on_fatal=fatal)
         try:
             await engine.start()
             app.state.services = Services(
@@ -57,12 +81,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 metrics=metrics,
                 audio_limits=AudioLimits.from_settings(settings, min_s=bundle.manifest.min_s),
                 decoding=anyio.CapacityLimiter(settings.decode_workers),
+                fetcher=Fetcher.from_settings(settings),
             )
             metrics.watch(engine)
             yield
         finally:
             await engine.stop()
             await asyncio.to_thread(store.close)
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="clsp-service",
@@ -76,6 +103,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     install_error_handlers(app)
     install_failure_handlers(app)
-    install_middleware(app, settings, metrics)
+    install_middleware(app, settings, metrics, tracing)
     install_openapi(app, keys_needed=bool(settings.api_keys))
     return app

@@ -180,7 +180,6 @@ def _read(file: sf.SoundFile, container: Container, limits: AudioLimits) -> tupl
         frames += len(part)
         if frames > cap:
             raise _too_long("is longer than its limit", limits)
-        mono = part.mean(axis=1, dtype=np.float32) if channels > 1 else part[:, 0].copy()
         block_peak = float(np.abs(part).max())  # NaN when any value is
         if not math.isfinite(block_peak):
             first = int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
@@ -189,6 +188,7 @@ def _read(file: sf.SoundFile, container: Container, limits: AudioLimits) -> tupl
         if block_peak > _MAX_PEAK:
             detail = f"a sample is {block_peak:.3g} times full scale; at most {_MAX_PEAK:g} is accepted"
             raise AudioError("out_of_range", detail, limit=_MAX_PEAK)
+        mono = part.mean(axis=1, dtype=np.float32) if channels > 1 else part[:, 0].copy()
         peak = max(peak, float(np.abs(mono).max()))
         collected.add(mono if resampler is None else resampler.resample_chunk(mono))
     if _counted(file) and file.frames - frames > rate // 100:

@@ -22,6 +22,8 @@ AudioErrorCode = Literal[
     "not_finite",
     "out_of_range",
     "silent",
+    "url_refused",
+    "url_failed",
 ]
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from service import cli_judge, cli_library
-from service.cli_client import CliError
+from service import cli_judge, cli_library, cli_score
+from service.cli_client import HANDLED, CliError
 from service.cli_doctor import data_folder, doctor
 from service.cli_output import console, print_error
 
@@ -81,7 +81,7 @@ def serve(
 app.command()(cli_library.ingest)
 app.command()(cli_library.search)
 app.command()(cli_judge.classify)
-app.command()(cli_judge.score)
+app.command()(cli_score.score)
 app.command()(cli_judge.embed)
 app.command()(cli_library.collections)
 app.command()(cli_library.delete)
@@ -103,7 +103,11 @@ def _plugin(entry: EntryPoint) -> Callable[[typer.Context], None]:
         if not isinstance(target, typer.Typer):
             command, target = target, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
             target.command()(command)
-        target(args=ctx.args, prog_name=f"clsp {entry.name}")
+        try:
+            target(args=ctx.args, prog_name=f"clsp {entry.name}")
+        except (OSError, ValueError) as error:
+            # Absent files, and what the rooms refuse: all their errors are ValueErrors that say what is wrong.
+            raise CliError(f"`clsp {entry.name}` failed\n{error}") from error
 
     return run
 
@@ -111,7 +115,7 @@ def _plugin(entry: EntryPoint) -> Callable[[typer.Context], None]:
 for _entry in sorted(entry_points(group="clsp.commands"), key=lambda entry: entry.name):
     app.command(
         _entry.name,
-        help=f"{_entry.name.capitalize()} a model: `clsp {_entry.name} --help`. Needs the train extra.",
+        help=f"Of the room that owns it; it may need the train extra: `clsp {_entry.name} --help`.",
         # Its own options, --help among them, belong to the command that is loaded.
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
     )(_plugin(_entry))
@@ -121,9 +125,9 @@ def main() -> None:
     """Entry point of the `clsp` script: errors become messages, never tracebacks."""
     try:
         app()
-    except CliError as error:
+    except HANDLED as error:
         print_error(error)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 if __name__ == "__main__":

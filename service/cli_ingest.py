@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from service.cli_client import AUDIO_SUFFIXES, Client, CliError, ServiceError, media_type
+from clsp_client import AUDIO_SUFFIXES, Client, ProblemError
+from clsp_client.calls import NewClip
+from service.cli_client import CliError
 
 BATCH_BYTES = 16 * 1024 * 1024
 _NOT_METADATA = frozenset({"file", "path", "id", "metadata", "duration_s"})
@@ -100,21 +101,15 @@ class Ingest:
     def __init__(self, client: Client, collection: str, *, batch: int = 16) -> None:
         self.outcome = Outcome()
         self._client = client
-        self._path = f"/v1/collections/{quote(collection, safe='')}"
+        self._collection = collection
         self._batch = batch
         self._stored: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def prepare(self) -> None:
         """Make the collection if it is not there, and learn what it holds."""
-        self._client.call("PUT", self._path, json={})
-        cursor = None
-        while True:
-            page = self._client.call("GET", f"{self._path}/items", params={"limit": 500, **_only(cursor=cursor)})
-            for item in page["data"]:
-                self._stored[item["id"]] = (item["content_sha256"], item["metadata"])
-            cursor = page.get("next_cursor")
-            if not cursor:
-                return
+        self._client.create_collection(self._collection)
+        for item in self._client.items(self._collection):
+            self._stored[item["id"]] = (item["content_sha256"], item["metadata"])
 
     def steps(self, clips: Iterable[Source]) -> Iterator[Source]:
         """Ingest the clips in batches. A batch that is refused is tried again clip by clip, so one bad file costs
@@ -153,8 +148,8 @@ class Ingest:
         """Same audio, other words about it: nothing has to be encoded again. Null removes a field (RFC 7396)."""
         patch = {**dict.fromkeys(stored.keys() - clip.metadata.keys()), **clip.metadata}
         try:
-            self._client.call("PATCH", f"{self._path}/items/{quote(clip.id, safe='')}", json={"metadata": patch})
-        except ServiceError as error:
+            self._client.patch_item(self._collection, clip.id, patch)
+        except ProblemError as error:
             self._fail(clip, error.problem)
         else:
             self.outcome.relabelled += 1
@@ -164,7 +159,7 @@ class Ingest:
             return
         try:
             self._post(batch)
-        except ServiceError as error:
+        except ProblemError as error:
             if len(batch) > 1 and error.status not in (401, 403):
                 for one in batch:
                     yield from self._send([one])
@@ -175,10 +170,8 @@ class Ingest:
         yield from (clip for clip, _ in batch)
 
     def _post(self, batch: list[tuple[Source, bytes]]) -> None:
-        files = [("files", (clip.path.name, data, media_type(clip.path))) for clip, data in batch]
-        about = [{"file": clip.path.name, "id": clip.id, "metadata": clip.metadata} for clip, _ in batch]
-        form = {"metadata": json.dumps({"items": about}, ensure_ascii=False)}
-        answer = self._client.call("POST", f"{self._path}/items", files=files, data=form)
+        clips = [NewClip(data, clip.id, clip.metadata, clip.path.name) for clip, data in batch]
+        answer = self._client.add_items(self._collection, clips)
         for item in answer["items"]:
             if item["created"]:
                 self.outcome.added += 1
@@ -189,7 +182,3 @@ class Ingest:
         wanted = ("type", "title", "status", "detail", "field", "limit")
         reason = {name: problem[name] for name in wanted if problem.get(name) is not None}
         self.outcome.failures.append({"file": str(clip.path), "id": clip.id, **reason})
-
-
-def _only(**values: object) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

@@ -1,15 +1,14 @@
-"""`clsp` commands that ask the model about clips and texts and store nothing: classify, score, embed."""
+"""`clsp` commands that ask the model about clips and texts and store nothing: classify, embed."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from service.cli_client import DEFAULT_URL, Client, CliError, JsonOption, KeyOption, UrlOption, data_uri
-from service.cli_output import console, error_console, labels_table, print_json, scores_table
+from service.cli_client import DEFAULT_URL, CliError, JsonOption, KeyOption, UrlOption, clip_uri, connect
+from service.cli_output import console, error_console, labels_table, print_json
 
 _T = TypeVar("_T")
 CHUNK = 16
@@ -31,12 +30,12 @@ def classify(
     """Choose a label for each clip, from a preset or from labels of your own."""
     if (preset is None) == (not label):
         raise CliError("Give either --preset NAME or --label at least twice")
-    options: dict[str, Any] = {"preset": preset} if preset else {"labels": parse_labels(label or [])}
+    labels = parse_labels(label) if label else None
     answer: dict[str, Any] = {"results": []}
-    with Client(url, api_key) as client:
+    with connect(url, api_key) as client:
         for chunk in _chunks(clips):
-            body = {"inputs": [data_uri(path) for path in chunk], **options}
-            answer = _joined(answer, client.call("POST", "/v1/classify", json=body))
+            part = client.classify([clip_uri(path) for path in chunk], preset=preset, labels=labels)
+            answer = {**part, "results": [*answer["results"], *part["results"]]}
     if as_json:
         print_json(answer)
         return
@@ -52,55 +51,6 @@ def parse_labels(labels: list[str]) -> dict[str, list[str]]:
     return prompts
 
 
-def score(
-    clip: Annotated[Path | None, typer.Argument(help="An audio file.")] = None,
-    caption: Annotated[str | None, typer.Argument(help="How it should sound.")] = None,
-    pairs: Annotated[
-        Path | None, typer.Option(help="A JSONL file instead: `file`, relative to it, and `caption` a line.")
-    ] = None,
-    curve: Annotated[bool, typer.Option(help="Also the cosine over time (printed with --json).")] = False,
-    min_match: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Exit with status 3 when a match probability is below this.")
-    ] = None,
-    url: UrlOption = DEFAULT_URL,
-    api_key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Tell how well clips fit their captions: cosine, match probability, percentile."""
-    listed = _read_pairs(clip, caption, pairs)
-    answer: dict[str, Any] = {"results": []}
-    with Client(url, api_key) as client:
-        for chunk in _chunks(listed):
-            rows = [{"audio": data_uri(path), "caption": text} for path, text in chunk]
-            answer = _joined(answer, client.call("POST", "/v1/score", json={"pairs": rows, "curve": curve}))
-    if as_json:
-        print_json(answer)
-    else:
-        console.print(scores_table("Scores", [(path.name, text) for path, text in listed], answer))
-        console.print(f"identity {answer['identity']}", style="dim", highlight=False)
-    low = [result for result in answer["results"] if min_match and result["match_probability"] < min_match]
-    if low:
-        error_console.print(f"[red]{len(low)} of {len(listed)} below {min_match}[/]", highlight=False)
-        raise typer.Exit(3)
-
-
-def _read_pairs(clip: Path | None, caption: str | None, pairs: Path | None) -> list[tuple[Path, str]]:
-    if pairs is None:
-        if clip is None or caption is None:
-            raise CliError('Give a clip and a caption (clsp score a.wav "an old man whispers"), or --pairs FILE')
-        return [(clip, caption)]
-    if clip is not None:
-        raise CliError("Give either a clip and a caption, or --pairs, not both")
-    try:
-        rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines() if line.strip()]
-        listed = [(pairs.parent / row["file"], str(row["caption"])) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CliError(f"{pairs}: every line needs `file` and `caption` ({error!r})") from error
-    if not listed:
-        raise CliError(f"{pairs} holds no pairs")
-    return listed
-
-
 def embed(
     inputs: Annotated[list[str], typer.Argument(help="Texts; with --audio, audio files.")],
     audio: Annotated[bool, typer.Option("--audio", help="The inputs are audio files.")] = False,
@@ -112,11 +62,10 @@ def embed(
     if out is not None and out.suffix != ".npy":
         raise CliError(f"--out {out}: the only format is .npy")
     answer: dict[str, Any] = {"data": []}
-    with Client(url, api_key) as client:
+    with connect(url, api_key) as client:
         for chunk in _chunks(inputs):
-            encoded = [data_uri(Path(name)) for name in chunk] if audio else chunk
-            body = {"input": encoded, "modality": "audio" if audio else "text"}
-            part = client.call("POST", "/v1/embeddings", json=body)
+            clips = [clip_uri(Path(name)) for name in chunk] if audio else []
+            part = client.embed_clips(clips) if audio else client.embed_texts(chunk)
             done = len(answer["data"])
             moved = [{**row, "index": row["index"] + done} for row in part["data"]]
             usage = {name: count + answer.get("usage", {}).get(name, 0) for name, count in part["usage"].items()}
@@ -135,8 +84,3 @@ def embed(
 
 def _chunks(values: list[_T]) -> list[list[_T]]:
     return [values[start : start + CHUNK] for start in range(0, len(values), CHUNK)]
-
-
-def _joined(so_far: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    """Append an answer's results to those of the chunks before it."""
-    return {**answer, "results": [*so_far["results"], *answer["results"]]}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.cli_client import DEFAULT_URL, Client, CliError, JsonOption, KeyOption, UrlOption, data_uri
+from clsp_client.answers import AppliedPart
+from clsp_client.calls import QueryPart
+from service.cli_client import DEFAULT_URL, CliError, JsonOption, KeyOption, UrlOption, clip_uri, connect
 from service.cli_ingest import Ingest, Outcome, read_source
 from service.cli_output import console, error_console, hits_table, print_json, table
+from service.style.wishes import REFUSED_WEIGHT, read_wish
 
 CollectionArgument = Annotated[str, typer.Argument(help="Name of the collection.")]
 INGEST_FAILED = 3
@@ -42,7 +45,7 @@ def ingest(
     """
     clips = read_source(source)
     failures = failures or Path(f"{collection}-failures.jsonl")
-    with Client(url, api_key, patience_s=patience) as client:
+    with connect(url, api_key, patience_s=patience) as client:
         run = Ingest(client, collection, batch=batch)
         run.prepare()
         try:
@@ -86,7 +89,10 @@ def _summarise(collection: str, outcome: Outcome, failures: Path) -> None:
 
 def search(
     collection: CollectionArgument,
-    query: Annotated[list[str] | None, typer.Argument(help="How it should sound, in words.")] = None,
+    query: Annotated[
+        list[str] | None, typer.Argument(help='How it should sound, in words: "a calm woman, not whispering".')
+    ] = None,
+    refused: Annotated[list[str] | None, typer.Option("--not", help="How hits should not sound, in words.")] = None,
     clip: Annotated[list[Path] | None, typer.Option(help="An audio file that hits should sound like.")] = None,
     item: Annotated[list[str] | None, typer.Option(help="Id of an item that hits should sound like.")] = None,
     where: Annotated[list[str] | None, typer.Option(help="field=value that hits must have; repeat for more.")] = None,
@@ -94,33 +100,47 @@ def search(
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Most hits.")] = 10,
     min_score: Annotated[float | None, typer.Option(help="Least cosine of a hit.")] = None,
     text_weight: Annotated[float, typer.Option(help="Weight of each text.")] = 1.0,
-    clip_weight: Annotated[float, typer.Option(help="Weight of each clip.")] = 1.0,
-    item_weight: Annotated[float, typer.Option(help="Weight of each item.")] = 1.0,
+    clip_weight: Annotated[float, typer.Option(help="Weight of each clip; negative to get away from it.")] = 1.0,
+    item_weight: Annotated[float, typer.Option(help="Weight of each item; negative to get away from it.")] = 1.0,
+    not_weight: Annotated[float, typer.Option(min=0, help="Weight against each --not.")] = -REFUSED_WEIGHT,
+    style: Annotated[
+        bool, typer.Option("--style", help="Compare with clips and items only how they are spoken, whoever speaks.")
+    ] = False,
+    diversity: Annotated[float, typer.Option(min=0, max=1, help="How much hits should differ from each other.")] = 0.0,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search a collection by text, by clips, by items of it, or by a mixture."""
-    parts: list[dict[str, Any]] = [{"text": text, "weight": text_weight} for text in query or []]
-    parts += [{"audio": data_uri(path), "weight": clip_weight} for path in clip or []]
-    parts += [{"item_id": id, "weight": item_weight} for id in item or []]
+    wishes = [wish for text in query or [] for wish in read_wish(text)]
+    parts: list[QueryPart] = [{"text": text, "weight": weight * text_weight} for text, weight in wishes]
+    parts += [{"text": text, "weight": -not_weight} for text in refused or []]
+    aspect: Literal["all", "style"] = "style" if style else "all"
+    parts += [{"audio": clip_uri(path), "weight": clip_weight, "aspect": aspect} for path in clip or []]
+    parts += [{"item_id": id, "weight": item_weight, "aspect": aspect} for id in item or []]
     if not parts:
         raise CliError('Nothing to search for: give a text ("a calm older woman"), --clip FILE or --item ID')
-    body: dict[str, Any] = {"query": parts, "top_k": top_k}
     conditions = parse_filter(where or [], filter_json)
-    if conditions is not None:
-        body["filter"] = conditions
-    if min_score is not None:
-        body["min_score"] = min_score
-    with Client(url, api_key) as client:
-        answer = client.call("POST", f"{_path(collection)}/search", json=body)
+    with connect(url, api_key) as client:
+        answer = client.search(
+            collection, parts, top_k=top_k, filter=conditions, min_score=min_score, diversity=diversity or None
+        )
     if as_json:
         print_json(answer)
         return
-    named = [*(query or []), *(f"like {path.name}" for path in clip or []), *(f"like {id}" for id in item or [])]
-    console.print(hits_table(" + ".join(named), answer))
+    console.print(hits_table(_named(answer["query"], clip or []), answer))
     if answer["truncated"]:
         error_console.print("[yellow]The text was longer than the model reads; its end was cut off.[/]")
+
+
+def _named(parts: Sequence[AppliedPart], clips: Sequence[Path]) -> str:
+    """The query as the service read it, in words."""
+    files = iter(clips)
+    words = []
+    for part in parts:
+        name = part["text"] or (f"like {part['item_id']}" if part["item_id"] else f"like {next(files).name}")
+        words.append(name if part["weight"] > 0 else f"not {name}")
+    return ", ".join(words)
 
 
 def parse_filter(where: list[str], filter_json: str | None) -> dict[str, Any] | None:
@@ -152,14 +172,14 @@ def parse_filter(where: list[str], filter_json: str | None) -> dict[str, Any] | 
 
 def collections(url: UrlOption = DEFAULT_URL, api_key: KeyOption = None, as_json: JsonOption = False) -> None:
     """List the collections and what they hold."""
-    with Client(url, api_key) as client:
-        answer = client.call("GET", "/v1/collections")
+    with connect(url, api_key) as client:
+        found = client.collections()
     if as_json:
-        print_json(answer)
+        print_json({"data": found})
         return
     rows = [
         (one["name"], one["items"], one["segments"], ", ".join(one["metadata_fields"]), one["description"])
-        for one in answer["data"]
+        for one in found
     ]
     console.print(table("Collections", ("name", "items", "segments", "fields", "description"), rows))
 
@@ -172,15 +192,11 @@ def delete(
     api_key: KeyOption = None,
 ) -> None:
     """Delete items of a collection, or the collection with all it holds."""
-    with Client(url, api_key) as client:
+    with connect(url, api_key) as client:
         if not items:
             if not yes:
                 typer.confirm(f"Delete the collection {collection!r} with all its clips?", abort=True, err=True)
-            client.call("DELETE", _path(collection))
+            client.delete_collection(collection)
         for id in items or []:
-            client.call("DELETE", f"{_path(collection)}/items/{quote(id, safe='')}")
+            client.delete_item(collection, id)
     console.print(f"Deleted {', '.join(map(escape, items)) if items else escape(collection)}", highlight=False)
-
-
-def _path(collection: str) -> str:
-    return f"/v1/collections/{quote(collection, safe='')}"

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.cli_client import Client, CliError
+from clsp_client import ClspError
+from service.cli_client import CliError, connect
 
 READY_S = 120.0
 """Seconds after which a service that is not ready never will be."""
@@ -70,11 +71,11 @@ def _free_port() -> int:
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], started: float, log: Path) -> None:
-    with Client(url) as client:
+    with connect(url, patience_s=0) as client:
         while process.poll() is None and time.perf_counter() - started < READY_S:
             try:
-                client.call("GET", "/readyz")
-            except CliError:
+                client.ready()
+            except ClspError:
                 time.sleep(0.02)
             else:
                 return

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli_client import CliError
+from service.cli_client import explain
 
 console = Console()
 error_console = Console(stderr=True)
@@ -23,9 +23,9 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def print_error(error: CliError) -> None:
+def print_error(error: Exception) -> None:
     """Print an error to stderr: its first line stands out, the rest explains."""
-    first, _, rest = str(error).partition("\n")
+    first, _, rest = explain(error).partition("\n")
     error_console.print(f"[bold red]{escape(first)}[/]", highlight=False, soft_wrap=True)
     if rest:
         error_console.print(escape(rest), highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "malformed-body": (400, "The body could not be parsed"),
     "unauthorized": (401, "A valid API key is required"),
     "forbidden": (403, "The API key lacks the scope for this call"),
+    "unknown-host": (421, "The service is not known by this name"),
     "cross-origin": (403, "Calls from this origin are not allowed"),
     "not-found": (404, "There is nothing at this address"),
     "unknown-collection": (404, "No such collection"),
@@ -43,6 +44,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "dimension-mismatch": (422, "The vector has the wrong length"),
     "invalid-cursor": (422, "The cursor is not one of ours"),
     "limit-exceeded": (422, "A limit of this service is exceeded"),
+    "too-many-requests": (429, "This caller sends more than it may"),
     "internal": (500, "Something failed inside the service"),
     "overloaded": (503, "The service has more work than it can finish in time"),
     "unavailable": (503, "The service cannot answer this now"),
@@ -60,6 +62,8 @@ _FRAMEWORK: Final = {
     413: "body-too-large",
     415: "unsupported-media-type",
     416: "range-not-satisfiable",
+    421: "unknown-host",
+    429: "too-many-requests",
     503: "unavailable",
 }
 
@@ -128,7 +132,7 @@ def validation_problem(errors: Sequence[Mapping[str, Any]], *, prefix: str = "")
         listed.append({"field": field, "detail": str(error["msg"]).removeprefix("Value error, ")})
     field, detail = listed[0]["field"], listed[0]["detail"]
     if errors[0]["type"] == "json_invalid":
-        return ProblemError("malformed-body", detail, field=field or None)
+        return ProblemError("malformed-body", detail, field=field or "body")
     context = errors[0].get("ctx") or {}
     limit = next((context[key] for key in _LIMIT_KEYS if key in context), None)
     return ProblemError(

@@ -1,14 +1,14 @@
-"""What surrounds every request: its id and metrics, the last catch, body and origin checks, compression."""
+"""What surrounds every request: its id, metrics and trace, the last catch, callers that hang up, compression."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Final
-from urllib.parse import urlsplit
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -17,9 +17,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.callers import FairShares
 from service.errors import ProblemError, answer_problem_at
+from service.guards import BodyLimit, HostGuard, OriginGuard
+from service.logs import request_id as current_request_id
 from service.metrics import Metrics
 from service.settings import Settings
+from service.tracing import Tracing
 
 logger = logging.getLogger("clsp.http")
 
@@ -36,10 +40,12 @@ _SECURITY_HEADERS: Final = {
 }
 
 
-def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics, tracing: Tracing | None = None) -> None:
     """Wrap `app`. The last one added is the outermost."""
     app.add_middleware(Compression)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(HangUps)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_total=settings.max_bodies_bytes)
+    app.add_middleware(FairShares, settings=settings)
     app.add_middleware(OriginGuard, allowed=settings.cors_origins)
     if settings.cors_origins:
         app.add_middleware(
@@ -49,15 +55,17 @@ def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> No
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(HostGuard, allowed=settings.allowed_hosts, keyless=not settings.api_keys)
+    app.add_middleware(RequestContext, metrics=metrics, tracing=tracing)
 
 
 class RequestContext:
     """Gives a request its id (in `request.state`), answers what nobody caught, and measures."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self.app = app
         self.metrics = metrics
+        self.tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,6 +75,7 @@ class RequestContext:
         request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        current_request_id.set(request_id)
         began = time.perf_counter()
         status = 0
 
@@ -81,19 +90,23 @@ class RequestContext:
             await send(message)
 
         self.metrics.in_flight.inc()
-        try:
-            await self.app(scope, receive, send_with_headers)
-        except ClientDisconnect:
-            status = _CLIENT_GONE
-        except Exception:
-            logger.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
-            if status:
-                raise  # half an answer is out: only closing the connection tells the client
-            problem = ProblemError("internal", "the service failed at this request; its log names the request id")
-            await answer_problem_at(scope, problem)(scope, receive, send_with_headers)
-        finally:
-            self.metrics.in_flight.dec()
-            self._observe(scope, status, time.perf_counter() - began)
+        span: AbstractContextManager[Any] = nullcontext() if self.tracing is None else self.tracing.request(scope)
+        with span as traced:
+            try:
+                await self.app(scope, receive, send_with_headers)
+            except ClientDisconnect:
+                status = status or _CLIENT_GONE
+            except Exception:
+                logger.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
+                if status:
+                    raise  # half an answer is out: only closing the connection tells the client
+                problem = ProblemError("internal", "the service failed at this request; its log names the request id")
+                await answer_problem_at(scope, problem)(scope, receive, send_with_headers)
+            finally:
+                self.metrics.in_flight.dec()
+                self._observe(scope, status, time.perf_counter() - began)
+                if self.tracing is not None:
+                    self.tracing.answered(traced, scope, status)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
         # Templates and known methods only: what callers write must not become label values without end.
@@ -104,68 +117,76 @@ class RequestContext:
         state = scope["state"]
         if "problem" in state:
             self.metrics.problems.labels(state["problem"]).inc()
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        key = state.get("key")
+        fields = {
+            "request_id": state["request_id"],
+            "method": method,
+            "route": route,
+            "path": scope["path"],
+            "status": status,
+            "duration_ms": round(seconds * 1000, 1),
+            "key": key.name if key is not None else None,
+            "problem": state.get("problem"),
+        }
         # %r, because a path may hold line breaks that would forge lines of the log.
-        logger.info("%s %s %r %d %.1f ms", state["request_id"], method, scope["path"], status, seconds * 1000)
+        line = "%s %s %r %d %.1f ms"
+        logger.info(line, state["request_id"], method, scope["path"], status, seconds * 1000, extra=fields)
 
 
-class OriginGuard:
-    """Refuses calls that another site's page makes a browser send.
+class HangUps:
+    """Cancels a request whose caller has gone: what it queued is withdrawn, what it was about to decode is not.
 
-    A service on localhost without keys would otherwise be writable by every page that its user visits: forms and
-    plain fetches need no CORS permission to arrive.
+    Only POST, whose work is worth it; writes to the catalog that have begun end whole, in their threads.
     """
 
-    def __init__(self, app: ASGIApp, *, allowed: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.allowed = {origin.rstrip("/") for origin in allowed}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            headers = Headers(scope=scope)
-            origin = headers.get("origin")
-            if origin is not None and not self._is_allowed(origin, headers.get("host", "")):
-                problem = ProblemError("cross-origin", "this origin is not among CLSP_CORS_ORIGINS", field="Origin")
-                await answer_problem_at(scope, problem)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def _is_allowed(self, origin: str, host: str) -> bool:
-        # The scheme is left out of the comparison: behind a TLS proxy the page is https and we are http.
-        return "*" in self.allowed or origin in self.allowed or urlsplit(origin).netloc == host
-
-
-class BodyLimit:
-    """Refuses a body over the limit: at once where its length is declared, while it streams where not."""
-
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isascii() and declared.isdigit() and int(declared) > self.max_bytes:
-            await answer_problem_at(scope, self._too_large())(scope, receive, send)
-            return
-        received = 0
+        body_read, gone = asyncio.Event(), asyncio.Event()
+        answered = False
+        working = asyncio.current_task()
+        assert working is not None
 
-        async def counting_receive() -> Message:
-            nonlocal received
+        async def receive_and_tell() -> Message:
+            if body_read.is_set():
+                await gone.wait()
+                return {"type": "http.disconnect"}
             message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > self.max_bytes:
-                    raise self._too_large()
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                body_read.set()
             return message
 
-        await self.app(scope, counting_receive, send)
+        async def send_and_tell(message: Message) -> None:
+            nonlocal answered
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                answered = True
 
-    def _too_large(self) -> ProblemError:
-        detail = f"the body has more than {self.max_bytes} bytes"
-        # The connection is not closed: the server drops what still comes, where a reset would lose this answer.
-        return ProblemError("body-too-large", detail, field="body", limit=self.max_bytes)
+        async def watch() -> None:
+            await body_read.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+            # A server also says "disconnect" when the answer is out.
+            if not answered:
+                working.cancel()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            await self.app(scope, receive_and_tell, send_and_tell)
+        except asyncio.CancelledError:
+            if not gone.is_set():
+                raise
+            working.uncancel()
+            raise ClientDisconnect from None
+        finally:
+            watcher.cancel()
 
 
 class Compression:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -14,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 Scope = Literal["read", "write"]
 Seconds = float
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "clsp-small"
 MIB = 1024 * 1024
@@ -59,6 +62,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     log_level: LogLevel = Field("info", description="Lowest level that is logged.")
+    log_format: LogFormat = Field("text", description="Lines for people, or one JSON object a line.")
+    otel_endpoint: str = Field(
+        "", description="Where traces go: an OTLP/HTTP address such as http://collector:4318/v1/traces; empty is off."
+    )
+    otel_sample_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces begun here that are kept.")
 
     # Who may call
     api_keys: Annotated[list[ApiKey], NoDecode] = Field(
@@ -67,15 +75,30 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Origins that browsers may call from; none closes CORS."
     )
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Names that callers may know the service by, as in the Host header; *.example.com and * work. "
+        "None: without keys IP addresses, localhost and names without a dot, with keys all.",
+    )
+    key_concurrency: int = Field(0, ge=0, description="Most requests of one key at a time (429 beyond); 0 is no limit.")
+    key_requests_per_s: float = Field(
+        0.0, ge=0, description="Most requests a second of one key (429 beyond); 0 is no limit."
+    )
+    key_burst: int = Field(20, ge=1, description="Requests that one key may send at once before its rate counts.")
+    max_requests: int = Field(512, ge=1, description="Most requests being answered at one time (503 beyond).")
+    max_bodies_bytes: int = Field(
+        1024 * MIB, ge=1, description="Most body bytes of all requests being answered (503 beyond)."
+    )
 
     # The request
     max_body_bytes: int = Field(256 * MIB, ge=1, description="Largest request body, bytes.")
     max_parts: int = Field(64, ge=1, description="Most files, clips or pairs in one request.")
-    request_timeout_s: Seconds = Field(60.0, gt=0, description="Deadline of a request; late work is dropped with 504.")
+    request_timeout_s: Seconds = Field(300.0, gt=0, description="Deadline of a request; late work is dropped with 504.")
     max_texts: int = Field(256, ge=1, description="Most texts in one request.")
     max_text_chars: int = Field(8192, ge=1, description="Longest text, characters.")
     max_labels: int = Field(256, ge=2, description="Most labels in one classification.")
     max_pairs: int = Field(64, ge=1, description="Most (clip, caption) pairs in one scoring request.")
+    max_curve_points: int = Field(400, ge=1, description="Most windows of one clip's curve over time.")
     max_query_parts: int = Field(16, ge=1, description="Most parts in one search query.")
     max_top_k: int = Field(1000, ge=1, description="Most hits that one search may ask for.")
     page_size_max: int = Field(1000, ge=1, description="Most items on one page of a listing.")
@@ -89,21 +112,39 @@ class Settings(BaseSettings):
     min_sample_rate: int = Field(4000, ge=1000, description="Lowest sample rate of a clip, Hz.")
     max_sample_rate: int = Field(192_000, le=768_000, description="Highest sample rate of a clip, Hz.")
     min_peak_dbfs: float = Field(-80.0, le=0, description="A clip whose peak is below this is refused as silent, dBFS.")
+    url_allow: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Addresses that clips may be fetched from, such as https://media.example.com/clips/; none is off.",
+    )
+    url_private_networks: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Networks that are not public and may be fetched from all the same, such as 10.1.0.0/16.",
+    )
+    url_timeout_s: Seconds = Field(10.0, gt=0, description="Longest time that fetching one clip may take, seconds.")
     decode_workers: int = Field(2, ge=1, le=64, description="Clips decoded at the same time; bounds decoding memory.")
 
     # The encoders
     threads: int = Field(0, ge=0, le=1024, description="Threads of one encoder; 0 takes the container's CPU quota.")
-    batch_audio_s: Seconds = Field(80.0, gt=0, description="Most padded audio in one speech batch, seconds.")
+    batch_audio_s: Seconds = Field(30.0, gt=0, description="Most padded audio in one speech batch, seconds.")
     batch_texts: int = Field(32, ge=1, description="Most texts in one text batch.")
     queue_audio_s: Seconds = Field(9000.0, gt=0, description="Most windowed audio waiting for encoding, seconds.")
+    bulk_audio_s: Seconds = Field(
+        60.0, gt=0, description="A clip longer than this lets shorter ones go first, seconds."
+    )
+    max_wait_s: Seconds = Field(
+        10.0, gt=0, description="Longest expected wait for an encoder, beyond which interactive work is refused (503)."
+    )
     queue_texts: int = Field(4096, ge=1, description="Most texts waiting for the text encoder.")
     text_cache_size: int = Field(4096, ge=0, description="Text embeddings kept in memory; 0 turns the cache off.")
     heartbeat_timeout_s: Seconds = Field(
-        30.0, gt=0, description="An encoder busy with one batch for longer than this is reported as not ready."
+        15.0, gt=0, description="An encoder busy with one batch for longer than this is reported as not ready."
     )
     max_failed_batches: int = Field(5, ge=1, description="Batches that may fail in a row before readiness turns false.")
+    unhealthy_exit_s: Seconds = Field(
+        60.0, gt=0, description="Encoders that stay broken for longer than this end the process, to be restarted."
+    )
 
-    @field_validator("api_keys", "cors_origins", mode="before")
+    @field_validator("api_keys", "cors_origins", "allowed_hosts", "url_allow", "url_private_networks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Environment variables carry lists comma separated, or as JSON where a value holds a comma."""
@@ -113,6 +154,22 @@ class Settings(BaseSettings):
         if text.startswith("["):
             return json.loads(text)
         return [part.strip() for part in text.split(",") if part.strip()]
+
+    @field_validator("url_allow")
+    @classmethod
+    def _whole_urls(cls, prefixes: Sequence[str]) -> Sequence[str]:
+        for prefix in prefixes:
+            parts = urlsplit(prefix)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+                raise ValueError(f"{prefix!r} is not an address such as https://media.example.com/clips/")
+        return prefixes
+
+    @field_validator("url_private_networks")
+    @classmethod
+    def _networks(cls, networks: Sequence[str]) -> Sequence[str]:
+        for network in networks:
+            ip_network(network)  # its ValueError names what is wrong
+        return networks
 
     @field_validator("api_keys")
     @classmethod

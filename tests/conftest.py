@@ -22,9 +22,12 @@ START_TIMEOUT_S = 120.0
 
 
 @contextmanager
-def _serving(prepare: Callable[[FastAPI], None] | None = None, **options: Any) -> Iterator[Server]:
+def _serving(
+    prepare: Callable[[FastAPI], None] | None = None, on_fatal: Callable[[str], None] = pytest.fail, **options: Any
+) -> Iterator[Server]:
     settings = Settings(**options)
-    app = create_app(settings)
+    # Beyond recovery it would end its process, which here is that of the tests.
+    app = create_app(settings, on_fatal=on_fatal)
     if prepare is not None:
         prepare(app)
     # The protocol is named because asyncio turns Nagle's delay (40 ms an answer) off only where it is.

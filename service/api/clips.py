@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import anyio.to_thread
 from starlette.datastructures import UploadFile
 
+from service.api.curves import CurvePolicy, embed_windows
 from service.api.deps import Services
+from service.api.offload import in_thread
 from service.audio import Clip, decode
 from service.audio_limits import AudioError
 from service.data_uri import parse_data_uri
-from service.engine import ClipResult
+from service.engine import ClipResult, DeadlineExceeded
 from service.errors import ProblemError
+from service.fetch import is_url
 
 CLIPS_IN_FLIGHT: Final = 4
 """Clips of one request between decoding and encoding: the encoder stays fed, decoded audio stays bounded."""
@@ -40,13 +43,14 @@ class ClipSource:
 
 @dataclass(frozen=True)
 class EmbeddedClip:
-    """A clip and its embeddings; `data` are the uploaded bytes, where asked for."""
+    """A clip and its embeddings; `data` are the uploaded bytes, `curve` the windows of a policy, where asked for."""
 
     duration_s: float
     sha256: str
     media_type: str
     data: bytes | None
     result: ClipResult
+    curve: ClipResult | None = None
 
 
 def uploaded_clip(upload: UploadFile, field: str, services: Services) -> ClipSource:
@@ -62,37 +66,67 @@ def uploaded_clip(upload: UploadFile, field: str, services: Services) -> ClipSou
 
 
 def inline_clip(uri: str, field: str, services: Services, *, filename: str | None = None) -> ClipSource:
-    """A data URI of a JSON body."""
-    return ClipSource(field, filename, lambda: parse_data_uri(uri, max_bytes=services.audio_limits.max_bytes)[1])
+    """Audio of a JSON body: a data URI, or an address to fetch it from where the operator allows that."""
+
+    def read() -> bytes:
+        if is_url(uri):
+            return services.fetcher.fetch(uri)
+        return parse_data_uri(uri, max_bytes=services.audio_limits.max_bytes)[1]
+
+    return ClipSource(field, filename, read)
 
 
 async def embed_clips(
-    services: Services, sources: Sequence[ClipSource], *, deadline: float, keep_bytes: bool = False
+    services: Services,
+    sources: Sequence[ClipSource],
+    *,
+    deadline: float,
+    keep_bytes: bool = False,
+    bulk: bool = False,
+    curves: Sequence[CurvePolicy | None] = (),
 ) -> list[EmbeddedClip]:
-    """Decode and embed clips; results in the order of `sources`.
+    """Decode and embed clips, those with a policy in `curves` in its windows too; results in the order of `sources`.
+
+    `bulk` lets the clips of others go first.
 
     Raises AudioError with `field` set at the first clip that is refused, ProblemError when all of them together are
-    too long, and the engine's errors. What was not begun then is dropped.
+    too long, and the engine's errors: before anything is read or decoded where there is no time for it. What was not
+    begun then is dropped.
     """
+    if sources:
+        services.engine.check_speech(deadline=deadline, bulk=bulk)
     in_flight = asyncio.Semaphore(CLIPS_IN_FLIGHT)
     total_s = 0.0
+    admitted = False
 
-    async def embed(source: ClipSource) -> EmbeddedClip:
-        nonlocal total_s
+    async def embed(source: ClipSource, curve: CurvePolicy | None) -> EmbeddedClip:
+        nonlocal total_s, admitted
         async with in_flight:
-            clip, data = await _decode(services, source)
+            clip, data = await _decode(services, source, deadline)
             total_s += clip.duration_s
             most = services.settings.max_request_audio_s
             if total_s > most:
                 detail = f"{source.field}: the clips of one request may last {most:g} s together"
                 raise ProblemError("limit-exceeded", detail, field=source.field, limit=most)
+            # Once one clip of a request is accepted, refusing another would throw the first away.
+            known, admitted = admitted, True
             with services.metrics.stage("encode"):
-                result = await services.engine.embed_clip(clip.samples, deadline=deadline)
+                result = await services.engine.embed_clip(
+                    clip.samples, key=clip.sha256, deadline=deadline, bulk=bulk, admitted=known
+                )
+                over_time = (
+                    None
+                    if curve is None
+                    else await embed_windows(services, clip.samples, result, curve, source.field, deadline)
+                )
         return EmbeddedClip(
-            clip.duration_s, clip.sha256, _MEDIA_TYPES[clip.format], data if keep_bytes else None, result
+            clip.duration_s, clip.sha256, _MEDIA_TYPES[clip.format], data if keep_bytes else None, result, over_time
         )
 
-    tasks = [asyncio.create_task(embed(source)) for source in sources]
+    policies = curves or [None] * len(sources)
+    if len(sources) == 1:
+        return [await embed(sources[0], policies[0])]
+    tasks = [asyncio.create_task(embed(*one)) for one in zip(sources, policies, strict=True)]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -100,14 +134,16 @@ async def embed_clips(
             task.cancel()
 
 
-async def _decode(services: Services, source: ClipSource) -> tuple[Clip, bytes]:
+async def _decode(services: Services, source: ClipSource, deadline: float) -> tuple[Clip, bytes]:
     def work() -> tuple[Clip, bytes]:
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded("the deadline passed before the clip was decoded")
         data = source.read()
         return decode(data, services.audio_limits), data
 
     with services.metrics.stage("decode"):
         try:
-            clip, data = await anyio.to_thread.run_sync(work, limiter=services.decoding)
+            clip, data = await in_thread(work, services.decoding)
         except AudioError as error:
             error.field = source.field
             raise

@@ -9,15 +9,16 @@ from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import anyio
-import anyio.to_thread
 from fastapi import Depends, Path, Request
 
 from index.errors import IdentityMismatch
 from index.store import LocalStore
 from index.types import CollectionInfo
+from service.api.offload import in_thread
 from service.audio_limits import AudioLimits
 from service.engine import Engine
 from service.errors import MEDIA_TYPE, PROBLEMS, ProblemError
+from service.fetch import Fetcher
 from service.metrics import Metrics
 from service.schemas import Problem
 from service.schemas.common import CollectionName, ItemId
@@ -41,6 +42,7 @@ class Services:
     metrics: Metrics
     audio_limits: AudioLimits
     decoding: anyio.CapacityLimiter
+    fetcher: Fetcher
     # Apart, because writers wait for each other: a bulk ingest must not take the threads that searches need.
     reading: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(STORE_THREADS))
     writing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(STORE_THREADS))
@@ -53,7 +55,7 @@ class Services:
         """Run a store call in a thread; `stage` says which threads, and names it in the metrics."""
         limiter = self.writing if stage == "write" else self.reading
         with self.metrics.stage(stage):
-            return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=limiter)
+            return await in_thread(lambda: call(*args, **kwargs), limiter)
 
     async def collection(self, name: str) -> CollectionInfo:
         """A collection. Raises CollectionNotFound."""
@@ -113,9 +115,16 @@ def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-ANY_CALL: Final = ("unauthorized", "forbidden", "invalid-request", "internal")
+ANY_CALL: Final = ("unauthorized", "forbidden", "invalid-request", "too-many-requests", "internal", "overloaded")
 BODY_CALL: Final = (*ANY_CALL, "malformed-body", "body-too-large", "unsupported-media-type")
-ENGINE_CALL: Final = (*BODY_CALL, "invalid-audio", "limit-exceeded", "overloaded", "engine-failed", "deadline-exceeded")
+ENGINE_CALL: Final = (
+    *BODY_CALL,
+    "invalid-audio",
+    "limit-exceeded",
+    "unavailable",
+    "engine-failed",
+    "deadline-exceeded",
+)
 
 
 def request_body(json: type[Any], *, form: Mapping[str, Any] | None = None, required: bool = True) -> dict[str, Any]:

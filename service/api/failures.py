@@ -24,7 +24,7 @@ from index.errors import (
     UnknownField,
 )
 from service.audio_limits import AudioError
-from service.engine import DeadlineExceeded, EngineFailed, Overloaded
+from service.engine import DeadlineExceeded, EngineFailed, Overloaded, WorkerDown
 from service.errors import ProblemError, answer_problem
 
 RETRY_SOON_S = 1
@@ -74,6 +74,9 @@ def problem_of_engine(error: Overloaded | DeadlineExceeded | EngineFailed) -> Pr
         case Overloaded():
             retry = str(max(1, math.ceil(error.retry_after_s)))
             return ProblemError("overloaded", str(error), headers={"Retry-After": retry})
+        case WorkerDown():
+            detail = "the encoder is being brought back; nothing was lost, send the request again"
+            return ProblemError("unavailable", detail, headers={"Retry-After": str(RETRY_SOON_S)})
         case DeadlineExceeded():
             return ProblemError("deadline-exceeded", str(error))
         case _:

@@ -157,7 +157,8 @@ async def _add(
     _check(services, wanted)  # what can be refused without decoding is refused first
     vectors = [None if one.given is None else _given_item(one, info) for one in wanted]
     sources = [one.clip for one in wanted if one.clip is not None]
-    clips = iter(await embed_clips(services, sources, deadline=deadline, keep_bytes=services.settings.keep_media))
+    keep = services.settings.keep_media
+    clips = iter(await embed_clips(services, sources, deadline=deadline, keep_bytes=keep, bulk=True))
     items = [_clip_item(one, next(clips)) if item is None else item for one, item in zip(wanted, vectors, strict=True)]
     _check_distinct(wanted, [item.id for item in items])
     created = await services.in_store("write", services.store.upsert, info.name, items, identity=info.identity)

@@ -60,7 +60,7 @@ def check_metadata_size(metadata: dict[str, Any], field: str, settings: Settings
 @router.get(
     "",
     dependencies=[Depends(require_read)],
-    responses=problems(*_ITEM_CALL, "invalid-filter", "unknown-field", "invalid-cursor"),
+    responses=problems(*_ITEM_CALL, "malformed-body", "invalid-filter", "unknown-field", "invalid-cursor"),
 )
 async def list_items(
     collection: CollectionPath,
@@ -69,7 +69,7 @@ async def list_items(
     limit: Annotated[int, Query(ge=1, description="Most items on the page.")] = 100,
     filter: Annotated[
         str | None,
-        Query(max_length=65536, description="A filter as JSON.", examples=['{"gender": "female", "age": {"gte": 40}}']),
+        Query(max_length=32768, description="A filter as JSON.", examples=['{"gender": "female", "age": {"gte": 40}}']),
     ] = None,
 ) -> ItemPage:
     """Items by id, a page at a time."""

@@ -41,11 +41,7 @@ def _asset(name: str, media_type: str) -> None:
     router.add_api_route(f"/web/{name}", asset, methods=["GET"], name=name)
 
 
-for _name, _kind in {
-    "style.css": "text/css",
-    "api.js": "text/javascript",
-    "app.js": "text/javascript",
-    "judge.js": "text/javascript",
-    "docs.js": "text/javascript",
-}.items():
-    _asset(_name, _kind)
+_KINDS: Final = {".css": "text/css", ".js": "text/javascript"}
+for _file in sorted(WEB.iterdir()):
+    if _file.suffix in _KINDS:
+        _asset(_file.name, _KINDS[_file.suffix])

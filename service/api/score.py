@@ -1,8 +1,10 @@
-"""Scoring: how well a clip fits its caption. The same pair scores the same, always."""
+"""Scoring: how well a clip fits its caption, as a whole, over time and by attribute. The same pair always scores the
+same."""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
@@ -11,6 +13,7 @@ from pydantic import TypeAdapter
 
 from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
 from service.api.clips import ClipSource, EmbeddedClip, embed_clips, inline_clip, uploaded_clip
+from service.api.curves import curve_policy
 from service.api.deps import (
     ENGINE_CALL,
     Services,
@@ -20,15 +23,16 @@ from service.api.deps import (
     problems,
     request_body,
 )
+from service.api.details import CaptionParts, read_caption, score_attributes, score_sentences
 from service.api.prompts import embed_texts, reference_vectors
 from service.errors import ProblemError
-from service.schemas import CurvePoint, PairScore, ScoreRequest, ScoreResponse
+from service.schemas import CurvePoint, PairScore, ScoreOptions, ScoreRequest, ScoreResponse
 from service.scoring import cosine, match_probability, percentile
 from service.security import require_read
 
 router = APIRouter(prefix="/v1", tags=["judging"])
 
-_BOOL: Final = TypeAdapter(bool)
+_OPTIONS: Final = TypeAdapter(ScoreOptions)
 _FORM: Final = {
     "type": "object",
     "required": ["files", "caption"],
@@ -40,7 +44,7 @@ _FORM: Final = {
             "description": "One caption for all clips, or one a clip in the same order.",
             "examples": [["an old man whispers"]],
         },
-        "curve": {"type": "boolean", "description": "Whether to answer with the cosine of each window too."},
+        **ScoreOptions.model_json_schema()["properties"],
     },
 }
 
@@ -52,22 +56,24 @@ _FORM: Final = {
     openapi_extra=request_body(ScoreRequest, form=_FORM),
 )
 async def score(request: Request, services: ServicesDep) -> ScoreResponse:
-    """Score clips against captions: cosine, calibrated match probability, percentile against mismatched captions."""
+    """Score clips against captions: cosine, calibrated match probability, percentile against mismatched captions.
+
+    On request also over time, sentence by sentence, and attribute by attribute.
+    """
     settings = services.settings
     if is_multipart(request):
         most = min(settings.max_parts, settings.max_pairs)
-        async with read_form(request, fields=("caption", "curve"), max_files=most) as form:
+        fields = ("caption", *ScoreOptions.model_fields)
+        async with read_form(request, fields=fields, max_files=most) as form:
             sources = [uploaded_clip(upload, f"files[{i}]", services) for i, upload in enumerate(form.files)]
             captions = _form_captions(form)
-            curve = await parse_json(form.one("curve") or "false", _BOOL, field="curve")
-            _check_captions(services, captions, "caption[{}]")
-            return await _score(services, sources, captions, curve, services.deadline())
+            options = await _form_options(form)
+            return await _score(services, sources, captions, options, "caption[{}]")
     body = await read_json(request, ScoreRequest, multipart=True)
     check_count("pairs", body.pairs, settings.max_pairs, slug="too-many-parts")
     captions = [pair.caption for pair in body.pairs]
-    _check_captions(services, captions, "pairs[{}].caption")
     sources = [inline_clip(pair.audio, f"pairs[{i}].audio", services) for i, pair in enumerate(body.pairs)]
-    return await _score(services, sources, captions, body.curve, services.deadline())
+    return await _score(services, sources, captions, body, "pairs[{}].caption")
 
 
 def _form_captions(form: Form) -> list[str]:
@@ -80,21 +86,39 @@ def _form_captions(form: Form) -> list[str]:
     return captions
 
 
-def _check_captions(services: Services, captions: list[str], field: str) -> None:
-    for i, caption in enumerate(captions):
-        check_text(field.format(i), caption, services.settings)
+async def _form_options(form: Form) -> ScoreOptions:
+    given: dict[str, Any] = {}
+    for name in ScoreOptions.model_fields:
+        text = form.one(name)
+        if text is None:
+            continue
+        try:
+            given[name] = json.loads(text)
+        except ValueError as error:
+            detail = f"{name}: write it as JSON, such as true or 2.5"
+            raise ProblemError("invalid-request", detail, field=name) from error
+    return await parse_json(json.dumps(given), _OPTIONS)
 
 
 async def _score(
-    services: Services, sources: list[ClipSource], captions: list[str], curve: bool, deadline: float
+    services: Services, sources: list[ClipSource], captions: list[str], options: ScoreOptions, field: str
 ) -> ScoreResponse:
+    """Score each clip against the caption at its position; `field` names a caption by its position."""
+    for i, caption in enumerate(captions):
+        check_text(field.format(i), caption, services.settings)
+    curve_policy(services, options, 0)  # what is wrong with the windows is said before any work
+    deadline = services.deadline()
     texts = await embed_texts(services, captions, deadline)
     references = await reference_vectors(services, deadline)
-    clips = await embed_clips(services, sources, deadline=deadline)
+    parts = [
+        await read_caption(services, caption, options, field.format(i), deadline) for i, caption in enumerate(captions)
+    ]
+    curves = [curve_policy(services, options, len(own.sentences)) for own in parts]
+    clips = await embed_clips(services, sources, deadline=deadline, curves=curves)
     return ScoreResponse(
         results=[
-            _pair_score(services, clip, vector, references, curve)
-            for clip, vector in zip(clips, texts.vectors, strict=True)
+            _pair_score(services, clip, vector, references, own, options)
+            for clip, vector, own in zip(clips, texts.vectors, parts, strict=True)
         ],
         identity=services.engine.identity,
         truncated=[i for i, cut in enumerate(texts.truncated) if cut],
@@ -106,20 +130,27 @@ def _pair_score(
     clip: EmbeddedClip,
     caption: NDArray[np.float32],
     references: NDArray[np.float32],
-    curve: bool,
+    parts: CaptionParts,
+    options: ScoreOptions,
 ) -> PairScore:
-    value = float(cosine(clip.result.pooled, caption)[0, 0])
+    whole = clip.result.pooled
+    value = float(cosine(whole, caption)[0, 0])
+    windows = clip.curve or clip.result
     points = None
-    if curve:
-        over_time = cosine(clip.result.vectors, caption)[:, 0].tolist()
+    if options.curve or options.sentences:
+        over_time = cosine(windows.vectors, caption)[:, 0].tolist()
         points = [
             CurvePoint(start_s=start_s, end_s=end_s, cosine=one)
-            for (start_s, end_s), one in zip(clip.result.windows, over_time, strict=True)
+            for (start_s, end_s), one in zip(windows.windows, over_time, strict=True)
         ]
+    sentences, turns = score_sentences(services, parts, whole, windows) if options.sentences else (None, None)
     return PairScore(
         cosine=value,
         match_probability=float(match_probability(value, services.engine.manifest.calibration)),
-        percentile=percentile(value, cosine(clip.result.pooled, references)) if len(references) else None,
+        percentile=percentile(value, cosine(whole, references)) if len(references) else None,
         duration_s=clip.duration_s,
         curve=points,
+        sentences=sentences,
+        turns=turns,
+        attributes=score_attributes(services, parts, whole, windows) if options.attributes else None,
     )

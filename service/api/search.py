@@ -1,21 +1,20 @@
-"""Search: one query from weighted parts, one call to the store."""
+"""Search: one query from weighted parts, wanted or not, one call to the store, and hits that may have to differ."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 from numpy.typing import NDArray
 
-from index.errors import IdentityMismatch
+from index.errors import ItemNotFound
 from index.filters import parse_filter
-from index.types import CollectionInfo
+from index.store import LocalStore
 from index.types import Hit as FoundHit
-from model_export.windows import pool_windows
 from service.api.body import read_json
-from service.api.clips import embed_clips, inline_clip
 from service.api.deps import (
     ENGINE_CALL,
     CollectionPath,
@@ -23,18 +22,21 @@ from service.api.deps import (
     ServicesDep,
     audio_url,
     check_count,
-    check_text,
     problems,
     request_body,
 )
-from service.api.prompts import embed_texts
-from service.api.vectors import unit_vector
+from service.api.mixing import MixedQuery, mix
+from service.diversity import diversify
 from service.errors import ProblemError
-from service.schemas import Hit, QueryPart, SearchRequest, SearchResponse, Segment
-from service.scoring import combine_query, match_probability
+from service.schemas import AppliedPart, Hit, SearchRequest, SearchResponse, Segment
+from service.scoring import match_probability
 from service.security import require_read
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"])
+
+CANDIDATES: Final = 5
+"""Hits looked at for each that is wanted, when they have to differ."""
+LEAST_CANDIDATES: Final = 50
 
 
 @router.post(
@@ -53,7 +55,11 @@ router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"])
     openapi_extra=request_body(SearchRequest),
 )
 async def search(collection: CollectionPath, request: Request, services: ServicesDep) -> SearchResponse:
-    """Find the items whose best segment is nearest to a text, clips, items or vectors, each with its weight."""
+    """Find the items whose best segment is nearest to a text, clips, items or vectors, each with its weight.
+
+    A plain text is read for what it refuses: "calm, not whispering" becomes two parts, and the answer says so. A
+    negative weight pushes away; `diversity` keeps hits from being near copies of each other.
+    """
     began = time.perf_counter()
     info = await services.collection(collection)
     body = await read_json(request, SearchRequest)
@@ -63,77 +69,78 @@ async def search(collection: CollectionPath, request: Request, services: Service
         raise ProblemError("limit-exceeded", detail, field="top_k", limit=settings.max_top_k)
     check_count("query", body.query, settings.max_query_parts)
     where = parse_filter(body.filter) if body.filter is not None else None
-    vectors, truncated = await _vectors(services, info, body.query, services.deadline())
-    named = [part.item_id for part in body.query if part.item_id is not None]
+    query = await mix(services, info, body.query, services.deadline())
+    wanted = body.top_k
+    if body.diversity:
+        wanted = min(settings.max_top_k, max(LEAST_CANDIDATES, CANDIDATES * body.top_k))
     hits = await services.in_store(
         "search",
         services.store.search,
         collection,
-        _combined(vectors, body.query),
-        top_k=body.top_k,
+        query.combined,
+        top_k=wanted,
         where=where,
         min_score=body.min_score,
-        exclude_ids=() if body.include_query_item else named,
+        exclude_ids=() if body.include_query_item else query.item_ids,
     )
+    if body.diversity or len(query.parts) > 1:
+        hits, segments = await services.in_store("search", _best_segments, services.store, collection, hits, query)
+        if body.diversity:
+            order = diversify([hit.score for hit in hits], segments, body.top_k, body.diversity)
+            hits, segments = [hits[i] for i in order], segments[order]
+        shown = [_mixed_hit(services, collection, query, hit, row) for hit, row in zip(hits, segments, strict=True)]
+    else:
+        shown = _plain_hits(services, collection, hits)
     return SearchResponse(
-        hits=_shown(services, collection, hits),
+        hits=shown,
+        query=[
+            AppliedPart(text=part.text, item_id=part.item_id, weight=weight)
+            for part, weight in zip(query.parts, query.weights, strict=True)
+        ],
         identity=info.identity,
         took_ms=round((time.perf_counter() - began) * 1000, 3),
-        truncated=truncated,
+        truncated=query.truncated,
     )
 
 
-async def _vectors(
-    services: Services, info: CollectionInfo, parts: Sequence[QueryPart], deadline: float
-) -> tuple[NDArray[np.float32], bool]:
-    """A vector for each part [p, D], and whether a text was cut."""
-    texts = {
-        i: check_text(f"query[{i}].text", part.text, services.settings)
-        for i, part in enumerate(parts)
-        if part.text is not None
-    }
-    uris = {i: part.audio for i, part in enumerate(parts) if part.audio is not None}
-    if (texts or uris) and info.identity != services.engine.identity:
-        raise IdentityMismatch(info.identity, services.engine.identity)
-    found: dict[int, NDArray[np.float32]] = {}
-    for i, part in enumerate(parts):
-        if part.vector is not None:
-            found[i] = unit_vector(part.vector, info.dim, f"query[{i}].vector")
-        elif part.item_id is not None:
-            found[i] = pool_windows(
-                await services.in_store("search", services.store.item_vectors, info.name, part.item_id)
-            )
-    if uris:
-        sources = [inline_clip(uri, f"query[{i}].audio", services) for i, uri in uris.items()]
-        clips = await embed_clips(services, sources, deadline=deadline)
-        found.update(zip(uris, (clip.result.pooled for clip in clips), strict=True))
-    cut = False
-    if texts:
-        result = await embed_texts(services, list(texts.values()), deadline)
-        found.update(zip(texts, result.vectors, strict=True))
-        cut = any(result.truncated)
-    return np.stack([found[i] for i in range(len(parts))]), cut
+def _best_segments(
+    store: LocalStore, collection: str, hits: Sequence[FoundHit], query: MixedQuery
+) -> tuple[list[FoundHit], NDArray[np.float32]]:
+    """The hits with the vectors [n, D] of their best segments; an item that was deleted meanwhile is left out."""
+    kept: list[FoundHit] = []
+    rows: list[NDArray[np.float32]] = []
+    for hit in hits:
+        try:
+            vectors = store.item_vectors(collection, hit.item_id)
+        except ItemNotFound:
+            continue
+        kept.append(hit)
+        rows.append(vectors[int(np.argmax(vectors @ query.combined))])
+    return kept, np.stack(rows) if rows else np.zeros((0, len(query.combined)), np.float32)
 
 
-def _combined(vectors: NDArray[np.float32], parts: Sequence[QueryPart]) -> NDArray[np.float32]:
-    try:
-        return combine_query(vectors, [part.weight for part in parts])
-    except ValueError as error:
-        raise ProblemError("invalid-request", f"query: {error}", field="query") from error
+def _mixed_hit(
+    services: Services, collection: str, query: MixedQuery, hit: FoundHit, segment: NDArray[np.float32]
+) -> Hit:
+    cosines = query.part_cosines(segment)
+    parts = cosines if len(cosines) > 1 else None
+    return _shown(collection, hit, query.fit(hit.score, cosines, services), parts)
 
 
-def _shown(services: Services, collection: str, hits: Sequence[FoundHit]) -> list[Hit]:
+def _plain_hits(services: Services, collection: str, hits: Sequence[FoundHit]) -> list[Hit]:
     probabilities = match_probability([hit.score for hit in hits], services.engine.manifest.calibration)
-    return [
-        Hit(
-            id=hit.item_id,
-            score=hit.score,
-            match_probability=float(probability),
-            segment=Segment(start_s=hit.start_s, end_s=hit.end_s),
-            duration_s=hit.duration_s,
-            metadata=hit.metadata,
-            filename=hit.filename,
-            audio_url=audio_url(collection, hit.item_id, hit.has_media),
-        )
-        for hit, probability in zip(hits, probabilities, strict=True)
-    ]
+    return [_shown(collection, hit, float(one), None) for hit, one in zip(hits, probabilities, strict=True)]
+
+
+def _shown(collection: str, hit: FoundHit, probability: float, parts: list[float] | None) -> Hit:
+    return Hit(
+        id=hit.item_id,
+        score=hit.score,
+        match_probability=probability,
+        parts=parts,
+        segment=Segment(start_s=hit.start_s, end_s=hit.end_s),
+        duration_s=hit.duration_s,
+        metadata=hit.metadata,
+        filename=hit.filename,
+        audio_url=audio_url(collection, hit.item_id, hit.has_media),
+    )

@@ -1,7 +1,7 @@
 """The encoders behind a queue: what the rest of the service may use of them."""
 
 from service.engine.engine import ClipResult, Engine, EngineStats, TextResult
-from service.engine.errors import DeadlineExceeded, EngineError, EngineFailed, Overloaded
+from service.engine.errors import DeadlineExceeded, EngineError, EngineFailed, Overloaded, WorkerDown
 
 __all__ = [
     "ClipResult",
@@ -12,4 +12,5 @@ __all__ = [
     "EngineStats",
     "Overloaded",
     "TextResult",
+    "WorkerDown",
 ]

@@ -1,7 +1,8 @@
 """One owner thread a tower: takes what waits, in batches of similar lengths, and never waits for a batch to fill.
 
-While one batch runs the next one forms in the queue (text-embeddings-inference's queue.rs; no wait timer). The queue is
-bounded; what is late or abandoned is dropped before it costs anything; an exception ends its own batch only.
+While one batch runs the next one forms in the queue (text-embeddings-inference's queue.rs; no wait timer). What would
+be late is refused on arrival; what became late or was abandoned is dropped before it costs anything; a batch that
+raises is run again piece by piece, so that one bad input fails alone; a thread that dies answers for what it held.
 """
 
 from __future__ import annotations
@@ -10,35 +11,22 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Generic
+from typing import Final, Generic
 
-from service.engine.errors import DeadlineExceeded, EngineFailed, Overloaded
-from service.engine.work import Call, In, Out, Piece
+from service.engine.admission import check_time, retry_after
+from service.engine.errors import DeadlineExceeded, EngineFailed, Overloaded, WorkerDown
+from service.engine.waiting import BatchPolicy, Waiting
+from service.engine.work import Call, Clock, In, Out, Piece, WorkObserver
 
 logger = logging.getLogger(__name__)
 
-_LOOKAHEAD = 512  # pieces looked at for a batch, so that forming one costs the same however long the queue is
-_BEAT_S = 1.0
-_SMOOTHING = 0.3  # weight of the last batch in the measured throughput
-_MAX_RETRY_S = 600.0
-_SHUTDOWN_RETRY_S = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchPolicy:
-    """How batches are formed, in the pieces' sizes, and how the queue is bounded, in their costs."""
-
-    max_padded: float
-    """Longest piece times pieces, at most; a longer single piece runs alone."""
-    max_pieces: int
-    min_density: float
-    """Share of a padded batch that is not padding, at least."""
-    capacity: float
-    """Most cost that may wait."""
+_BEAT_S: Final = 1.0
+_SMOOTHING: Final = 0.3
+"""Weight of the last batch in the measured throughput."""
+_FAILURES_BEFORE_PROBE: Final = 3
+_SHUTDOWN_RETRY_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,15 +40,17 @@ class BatcherStats:
     padded: float
     useful: float
     per_second: float | None
+    deaths: int
 
 
 class Batcher(Generic[In, Out]):
-    """A bounded queue and the thread that empties it. `submit` is thread-safe.
+    """A bounded queue and the thread that empties it. `submit` and `check` are thread-safe.
 
     Args:
         run: a batch of payloads to as many results, on the worker's thread. An EngineFailed in place of a result
-            fails that payload's call; raising fails every call of the batch.
-        probe: a call of one payload that must work; run at the start, and while idle after failures until it does.
+            fails that payload's call; raising makes the batch run again, one payload at a time.
+        probe: a call of one payload that must work; run at the start, and after failures until it does.
+        max_wait_s: an interactive call that would wait for longer is refused; bulk waits up to its deadline.
     """
 
     def __init__(
@@ -70,21 +60,22 @@ class Batcher(Generic[In, Out]):
         policy: BatchPolicy,
         *,
         probe: Call[In, Out],
+        max_wait_s: float = math.inf,
+        observer: WorkObserver | None = None,
     ) -> None:
-        self._name = name
-        self._run = run
-        self._policy = policy
+        self._name, self._run, self._policy = name, run, policy
+        self._max_wait_s, self._observer = max_wait_s, observer
         (self._probe,) = probe.pieces
-        self._queue: deque[Piece[In, Out]] = deque()
-        self._waiting = 0.0
+        self._waiting: Waiting[In, Out] = Waiting(policy)
+        self._running: Sequence[Piece[In, Out]] = ()
         self._changed = threading.Condition()
-        self._stopping = self._dead = False
+        self._stopping = self._down = False
         self._beat = time.monotonic()
-        self._failures_in_a_row = 0
+        self._failures_in_a_row = self._deaths = 0
         self._per_second: float | None = None
         self._batches = self._pieces = self._failed = 0
         self._padded = self._useful = 0.0
-        self._thread = threading.Thread(target=self._work, name=f"clsp-{name}", daemon=True)
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         """Prove that the worker works, then begin. Raises what the probe raises."""
@@ -93,121 +84,179 @@ class Batcher(Generic[In, Out]):
         self._timed([self._probe])
         self._thread.start()
 
-    def stop(self) -> None:
-        """Finish what was accepted, accept nothing more, and end the thread."""
+    def restart(self) -> None:
+        """A new thread in a dead one's place. It is healthy once the probe has worked on it; the queue is kept."""
+        if not self._stopping and not self._thread.is_alive():
+            self._thread = self._new_thread()
+            self._thread.start()
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Finish what was accepted, accept nothing more, end the thread; what is left after `timeout_s` fails."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Fail whatever waits or runs, so that no caller hangs."""
+        with self._changed:
+            left = self._waiting.clear() | {piece.call for piece in self._running}
+        for call in left:
+            call.fail(EngineFailed(f"the {self._name} worker died"))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs, or has ended because it was asked to."""
+        return self._stopping or self._thread.is_alive()
+
+    @property
+    def deaths(self) -> int:
+        """How often the thread died."""
+        return self._deaths
 
     def healthy(self, *, timeout_s: float, max_failures: int) -> bool:
-        """Thread alive, last heartbeat at most `timeout_s` ago, fewer than `max_failures` failed batches in a row."""
-        alive = self._thread.is_alive() and time.monotonic() - self._beat < timeout_s
+        """Thread alive, last heartbeat at most `timeout_s` ago, fewer than `max_failures` failures in a row."""
+        alive = self._thread.is_alive() and not self._down and time.monotonic() - self._beat < timeout_s
         return alive and self._failures_in_a_row < max_failures
 
-    def submit(self, calls: Sequence[Call[In, Out]]) -> None:
-        """Queue calls, all or none. Raises Overloaded where they find no room, EngineFailed when the worker is dead."""
-        pieces = [piece for call in calls for piece in call.pieces]
-        cost = sum(piece.cost for piece in pieces)
+    def check(
+        self, cost: float = 0.0, *, deadline: Clock | None = None, bulk: bool = False, admitted: bool = False
+    ) -> None:
+        """Whether work of this cost would be accepted now: nothing is queued, so that it can be asked before decoding.
+
+        `admitted` work belongs to a request that is under way, whose own wait is bounded by its deadline alone. Raises
+        Overloaded, DeadlineExceeded when even an idle worker would be late, WorkerDown, and ValueError for more than
+        could ever wait.
+        """
         with self._changed:
-            if self._stopping:
-                raise Overloaded(_SHUTDOWN_RETRY_S, "the service is shutting down")
-            if self._dead or not self._thread.is_alive():
-                raise EngineFailed(f"the {self._name} worker is not running")
-            if cost > self._policy.capacity:
-                # Told apart from a full queue, because trying again would never help.
-                raise ValueError(f"{cost:g} at once, when {self._policy.capacity:g} may wait")
-            excess = self._waiting + cost - self._policy.capacity
-            if excess > 0:
-                raise Overloaded(self._seconds_for(excess))
-            self._queue.extend(pieces)
-            self._waiting += cost
+            self._check(cost, deadline=deadline, bulk=bulk, admitted=admitted)
+
+    def submit(self, calls: Sequence[Call[In, Out]], *, admitted: bool = False) -> None:
+        """Queue calls of one request, all or none. Raises as `check` does."""
+        if not calls:
+            return
+        with self._changed:
+            cost = sum(call.cost for call in calls)
+            self._check(cost, deadline=calls[0].deadline, bulk=calls[0].bulk, admitted=admitted)
+            self._waiting.add(calls)
             self._changed.notify_all()
 
     def stats(self) -> BatcherStats:
+        """Counters so far."""
         with self._changed:
-            return BatcherStats(
-                self._waiting, self._batches, self._pieces, self._failed, self._padded, self._useful, self._per_second
+            done = (self._batches, self._pieces, self._failed, self._padded, self._useful)
+            return BatcherStats(self._waiting.cost, *done, self._per_second, self._deaths)
+
+    def _check(self, cost: float, *, deadline: Clock | None, bulk: bool, admitted: bool) -> None:
+        if self._stopping:
+            raise Overloaded(_SHUTDOWN_RETRY_S, "the service is shutting down")
+        if self._down or not self._thread.is_alive():
+            raise WorkerDown(f"the {self._name} worker is not running")
+        if cost > self._policy.capacity:
+            # Told apart from a full queue, because trying again would never help.
+            raise ValueError(f"{cost:g} at once, when {self._policy.capacity:g} may wait")
+        excess = self._waiting.cost + cost - self._policy.capacity
+        if excess > 0:
+            raise Overloaded(retry_after(excess / self._per_second) if self._per_second else 1.0)
+        # A batch that runs is not waited for: the next one, which this call may join, forms meanwhile.
+        if self._per_second and self._waiting:
+            unbounded = bulk or admitted
+            check_time(
+                cost=cost,
+                ahead=self._waiting.ahead(bulk=bulk) + sum(piece.cost for piece in self._running),
+                per_second=self._per_second,
+                left_s=math.inf if deadline is None else deadline - time.monotonic(),
+                max_wait_s=math.inf if unbounded else self._max_wait_s,
             )
 
-    def _seconds_for(self, cost: float) -> float:
-        if not self._per_second:
-            return 1.0
-        return min(_MAX_RETRY_S, max(1.0, math.ceil(cost / self._per_second)))
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._work, name=f"clsp-{self._name}", daemon=True)
 
     def _work(self) -> None:
         try:
+            if self._down:
+                self._run_probe()
             while (batch := self._next_batch()) is not None:
                 if batch:
                     self._run_batch(batch)
-                elif self._failures_in_a_row:
+                elif self._failures_in_a_row or self._down:
                     self._run_probe()
+        except BaseException:
+            # What is no Exception ends a thread. The supervisor starts another; what waits is kept for it.
+            self._down = True
+            self._deaths += 1
+            logger.exception("the %s worker died", self._name)
+            for piece in self._running:
+                piece.call.fail(EngineFailed(f"the {self._name} worker died"))
         finally:
-            # Reached in an orderly stop with an empty queue, or when the thread is killed by what is no Exception.
-            self._abandon()
+            self._running = ()
 
-    def _next_batch(self) -> list[Piece[In, Out]] | None:
+    def _next_batch(self) -> Sequence[Piece[In, Out]] | None:
         """The next pieces to run, none after an idle second, or None when all is done and the worker is stopping."""
-        late: set[Call[In, Out]] = set()
         with self._changed:
-            if not self._queue and not self._stopping:
+            self._running = ()
+            if not self._waiting and not self._stopping:
                 self._changed.wait(_BEAT_S)
             self._beat = time.monotonic()
-            if not self._queue:
+            if not self._waiting:
                 return None if self._stopping else []
-            alive: deque[Piece[In, Out]] = deque()
-            for piece in self._queue:
-                if piece.call.late:
-                    late.add(piece.call)
-                elif not piece.call.done:
-                    alive.append(piece)
-            batch = self._choose(alive)
-            chosen = set(batch)
-            self._queue = deque(piece for piece in alive if piece not in chosen)
-            self._waiting = sum(piece.cost for piece in self._queue)
+            batch, late = self._waiting.take()
+            self._running = batch
         for call in late:
-            call.fail(DeadlineExceeded("the deadline passed while the request waited for the encoder"))
-        return batch
-
-    def _choose(self, waiting: deque[Piece[In, Out]]) -> list[Piece[In, Out]]:
-        """The piece that waited longest, and those most like it in length, as far as the policy allows."""
-        if not waiting:
-            return []
-        first, *others = islice(waiting, _LOOKAHEAD)
-        batch, longest, useful = [first], first.size, first.size
-        for piece in sorted(others, key=lambda piece: abs(piece.size - first.size)):
-            padded = (len(batch) + 1) * max(longest, piece.size)
-            if len(batch) == self._policy.max_pieces or padded > self._policy.max_padded:
-                break
-            if useful + piece.size < self._policy.min_density * padded:
-                break
-            batch.append(piece)
-            longest, useful = max(longest, piece.size), useful + piece.size
+            call.fail(_late())
         return batch
 
     def _run_batch(self, batch: Sequence[Piece[In, Out]]) -> None:
-        calls = {piece.call for piece in batch}
+        if self._observer is not None:
+            now = time.monotonic()
+            for piece in batch:
+                self._observer.waited(self._name, now - piece.call.made, bulk=piece.call.bulk)
         try:
             results = self._timed(batch)
-        except Exception as error:  # whatever a runtime raises is this batch's failure, and no other's
+        except Exception as error:  # whatever a runtime raises is its inputs' failure, and nobody else's
             logger.exception("a batch of %d failed in the %s worker", len(batch), self._name)
-            with self._changed:
-                self._failed += 1
-                self._failures_in_a_row += 1
-            for call in calls:
-                call.fail(EngineFailed(f"the {self._name} encoder failed: {type(error).__name__}"))
+            self._failed += 1
+            self._failures_in_a_row += 1
+            if len(batch) == 1:
+                self._fail(batch[0], error)
+                if self._failures_in_a_row >= _FAILURES_BEFORE_PROBE:
+                    self._run_probe()
+            else:
+                self._run_one_by_one(batch)
             return
-        except BaseException:
-            for call in calls:
-                call.fail(EngineFailed(f"the {self._name} worker died"))
-            raise
-        with self._changed:
-            self._batches += 1
-            self._pieces += len(batch)
-            self._padded += len(batch) * max(piece.size for piece in batch)
-            self._useful += sum(piece.size for piece in batch)
-            self._failures_in_a_row = 0
+        self._failures_in_a_row = 0
+        self._deliver(batch, results)
+
+    def _run_one_by_one(self, batch: Sequence[Piece[In, Out]]) -> None:
+        """Find out whose fault it was. When several in a row fail, the probe tells bad inputs from a broken encoder."""
+        since_success = 0
+        for number, piece in enumerate(batch):
+            self._beat = time.monotonic()
+            if piece.call.done:
+                continue
+            if piece.call.late:
+                piece.call.fail(_late())
+                continue
+            try:
+                results = self._timed([piece])
+            except Exception as error:
+                self._fail(piece, error)
+                self._failures_in_a_row += 1
+                since_success += 1
+                if since_success >= _FAILURES_BEFORE_PROBE and not self._run_probe():
+                    for rest in batch[number + 1 :]:
+                        self._fail(rest, error)
+                    return
+            else:
+                self._failures_in_a_row = since_success = 0
+                self._deliver([piece], results)
+
+    def _fail(self, piece: Piece[In, Out], error: Exception) -> None:
+        piece.call.fail(EngineFailed(f"the {self._name} encoder failed: {type(error).__name__}"))
+
+    def _deliver(self, batch: Sequence[Piece[In, Out]], results: Sequence[Out | EngineFailed]) -> None:
         for piece, result in zip(batch, results, strict=True):
             if isinstance(result, EngineFailed):
                 piece.call.fail(result)
@@ -215,29 +264,35 @@ class Batcher(Generic[In, Out]):
                 piece.call.deliver(piece.place, result)
 
     def _timed(self, batch: Sequence[Piece[In, Out]]) -> Sequence[Out | EngineFailed]:
-        """Run, and measure the throughput. Raises what `run` raises."""
+        """Run, and measure. Raises what `run` raises."""
         start = time.monotonic()
         results = self._run([piece.payload for piece in batch])
         if len(results) != len(batch):
             raise RuntimeError(f"{len(results)} results for {len(batch)} inputs")
-        rate = sum(piece.cost for piece in batch) / max(1e-6, time.monotonic() - start)
+        seconds = max(1e-6, time.monotonic() - start)
+        rate = sum(piece.cost for piece in batch) / seconds
         known = self._per_second
+        self._down = False
         self._per_second = rate if known is None else known + _SMOOTHING * (rate - known)
+        if batch[0] is not self._probe:
+            padded, useful = len(batch) * max(piece.size for piece in batch), sum(piece.size for piece in batch)
+            self._batches += 1
+            self._pieces += len(batch)
+            self._padded += padded
+            self._useful += useful
+            if self._observer is not None:
+                self._observer.ran(self._name, seconds, pieces=len(batch), padded=padded, useful=useful)
         return results
 
-    def _run_probe(self) -> None:
+    def _run_probe(self) -> bool:
         try:
             self._timed([self._probe])
         except Exception:
             logger.exception("the %s worker still fails at its probe", self._name)
-        else:
-            self._failures_in_a_row = 0
+            return False
+        self._failures_in_a_row = 0
+        return True
 
-    def _abandon(self) -> None:
-        with self._changed:
-            self._dead = True
-            left = {piece.call for piece in self._queue}
-            self._queue.clear()
-            self._waiting = 0.0
-        for call in left:
-            call.fail(EngineFailed(f"the {self._name} worker died"))
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed while the request waited for the encoder")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +16,35 @@ from numpy.typing import NDArray
 from model_export.bundle import Bundle, BundleManifest
 from model_export.runtime import BundleRuntime
 from model_export.windows import plan_windows, pool_windows
-from service.engine.batcher import Batcher, BatcherStats, BatchPolicy
+from service.engine.batcher import Batcher, BatcherStats
 from service.engine.errors import DeadlineExceeded, EngineFailed
 from service.engine.identity import embedding_identity
-from service.engine.texts import SharedTexts, TextEmbedding
+from service.engine.shared import Shared
+from service.engine.supervisor import Supervisor
 from service.engine.threads import available_cpus
-from service.engine.work import Call, Clock
+from service.engine.waiting import BatchPolicy
+from service.engine.work import Call, Clock, WorkObserver
 from service.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 Samples = NDArray[np.float32]
 
-# Padding costs a speech batch as much as sound does; captions are short, and a call costs them more than padding.
-_SPEECH_DENSITY = 0.9
+# Padding costs a speech batch as much as sound does, so that less than 5 % may be wasted on it; captions are short, and
+# a call costs them more than padding.
+_SPEECH_DENSITY = 0.95
 _TEXT_DENSITY = 0.5
 _MAX_TEXT_CHARS_PADDED = 64_000.0
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """A text's vector, float32 [D], unit; `tokens` before truncation."""
+
+    vector: Vectors
+    tokens: int
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -62,19 +79,31 @@ class EngineStats:
 class Engine:
     """Embeds texts and clips. Use it from one event loop, between `start` and `stop`.
 
-    Every call may raise Overloaded (the queue is full, or the engine stops), DeadlineExceeded and EngineFailed. A
-    `deadline` is a time on `time.monotonic()`'s clock. Cancelling a call withdraws what has not begun.
+    Every call may raise Overloaded (no room or no time, or the engine stops), DeadlineExceeded and EngineFailed. A
+    `deadline` is a time on `time.monotonic()`'s clock. Cancelling a call withdraws what has not begun. `bulk` work lets
+    interactive work go first; long clips and long lists of texts are bulk by themselves.
+
+    Args:
+        observer: is told of waits and batches.
+        on_fatal: is called once, from a thread, when the encoders can't be brought back; the process should end.
     """
 
-    def __init__(self, settings: Settings, bundle: Bundle | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        bundle: Bundle | None = None,
+        *,
+        observer: WorkObserver | None = None,
+        on_fatal: Callable[[str], None] = logger.critical,
+    ) -> None:
         """Read the bundle. Raises BundleError, and ValueError when the longest clip allowed would not fit the queue."""
-        self._settings = settings
+        self._settings, self._observer, self._on_fatal = settings, observer, on_fatal
         self.bundle = bundle or Bundle.load(settings.bundle, verify=settings.verify_bundle)
         self.identity = embedding_identity(self.bundle)
         self.providers: list[str] = []
         self._speech: Batcher[Samples, Vectors] | None = None
         self._text: Batcher[str, TextEmbedding] | None = None
-        self._texts: SharedTexts | None = None
+        self._supervisor: Supervisor | None = None
         longest = self._plan(round(settings.max_audio_s * self.manifest.sample_rate))
         cost = sum(stop - start for start, stop in longest) / self.manifest.sample_rate
         if cost > settings.queue_audio_s:
@@ -121,35 +150,78 @@ class Engine:
             min_density=_TEXT_DENSITY,
             capacity=self._settings.queue_texts,
         )
-        speech = Batcher("speech", self._embed_windows, speech_policy, probe=Call([tone], [1.0]))
+        options: dict[str, Any] = {"max_wait_s": self._settings.max_wait_s, "observer": self._observer}
+        speech = Batcher("speech", self._embed_windows, speech_policy, probe=Call([tone], [1.0]), **options)
         probe = Call[str, TextEmbedding](["a calm voice"], [12], cost=1.0)
-        text = Batcher("text", self._embed_texts, text_policy, probe=probe)
+        text = Batcher("text", self._embed_texts, text_policy, probe=probe, **options)
         for worker in (speech, text):
             await asyncio.to_thread(worker.start)
         self._speech, self._text = speech, text
-        self._texts = SharedTexts(text.submit, cache_size=self._settings.text_cache_size)
+        self._clips: Shared[Samples, Vectors] = Shared(speech.submit, cache_size=0)
+        self._texts: Shared[str, TextEmbedding] = Shared(text.submit, cache_size=self._settings.text_cache_size)
+        self._supervisor = Supervisor(
+            (speech, text),
+            lambda: self.ready,
+            on_fatal=self._on_fatal,
+            give_up_s=self._settings.unhealthy_exit_s,
+        )
+        self._supervisor.start()
 
     async def stop(self) -> None:
-        """Finish what was accepted, refuse what comes later, and end the workers. Does nothing before `start`."""
+        """Finish what was accepted, refuse what comes later, end the workers. Does nothing before `start`.
+
+        What takes longer than a request may is given up: its callers have been answered by then.
+        """
+        if self._supervisor is not None:
+            await asyncio.to_thread(self._supervisor.stop)
         for worker in (self._text, self._speech):
             if worker is not None:
-                await asyncio.to_thread(worker.stop)
+                await asyncio.to_thread(worker.stop, self._settings.request_timeout_s)
 
-    async def embed_texts(self, texts: Sequence[str], *, deadline: Clock | None = None) -> TextResult:
-        """Texts -> [N, D]; a text that is known, repeated or in flight is computed once."""
-        if self._texts is None:
+    def check_speech(self, seconds: float = 0.0, *, deadline: Clock | None = None, bulk: bool = False) -> None:
+        """Raise now what `embed_clip` would raise for a clip of so many seconds: ask before it is read and decoded."""
+        if self._speech is None:
             raise EngineFailed("the engine has not started")
         _check_deadline(deadline)
-        found = await self._texts.get([_encodable(text) for text in texts], deadline=deadline)
+        self._speech.check(seconds, deadline=deadline, bulk=bulk)
+
+    async def embed_texts(
+        self, texts: Sequence[str], *, deadline: Clock | None = None, bulk: bool = False, admitted: bool = False
+    ) -> TextResult:
+        """Texts -> [N, D]; a text that is known, repeated or in flight is computed once.
+
+        `admitted` texts belong to a request that is under way: it may wait for them until its deadline.
+        """
+        if self._text is None:
+            raise EngineFailed("the engine has not started")
+        _check_deadline(deadline)
+        keys = [_encodable(text) for text in texts]
+        bulk = bulk or len(keys) > self._settings.batch_texts
+
+        def call(text: str) -> Call[str, TextEmbedding]:
+            return Call([text], [len(text)], cost=1.0, deadline=deadline, bulk=bulk)
+
+        wanted: dict[Hashable, Callable[[], Call[str, TextEmbedding]]] = {text: partial(call, text) for text in keys}
+        by_text = await self._texts.get(wanted, deadline=deadline, admitted=admitted)
+        found = [by_text[text][0] for text in keys]
         vectors = np.stack([one.vector for one in found]) if found else np.zeros((0, self.manifest.embedding_dim))
         return TextResult(
             vectors.astype(np.float32, copy=False), [one.tokens for one in found], [one.truncated for one in found]
         )
 
-    async def embed_clip(self, samples: Samples, *, deadline: Clock | None = None) -> ClipResult:
+    async def embed_clip(
+        self,
+        samples: Samples,
+        *,
+        key: str | None = None,
+        deadline: Clock | None = None,
+        bulk: bool = False,
+        admitted: bool = False,
+    ) -> ClipResult:
         """A decoded clip, float32 [n] at the bundle's rate, cut into the bundle's windows.
 
-        Raises ValueError for anything but one channel of samples, or more of them than `max_audio_s`.
+        `key` names the content: clips of one key that are in flight together are computed once. `admitted` clips
+        belong to a request that is under way. Raises ValueError for no samples, or more of them than `max_audio_s`.
         """
         if self._speech is None:
             raise EngineFailed("the engine has not started")
@@ -158,14 +230,14 @@ class Engine:
         _check_deadline(deadline)
         rate = self.manifest.sample_rate
         ranges = self._plan(len(samples))
-        windows = [np.ascontiguousarray(samples[start:stop], dtype=np.float32) for start, stop in ranges]
-        call = Call[Samples, Vectors](windows, [len(window) / rate for window in windows], deadline=deadline)
-        self._speech.submit([call])
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            rows: list[Vectors] = await asyncio.wait_for(asyncio.wrap_future(call.future), timeout)
-        except TimeoutError as error:
-            raise DeadlineExceeded("the deadline passed while the clip was being embedded") from error
+        bulk = bulk or len(samples) > self._settings.bulk_audio_s * rate
+
+        def call() -> Call[Samples, Vectors]:
+            windows = [np.ascontiguousarray(samples[start:stop], dtype=np.float32) for start, stop in ranges]
+            return Call(windows, [len(window) / rate for window in windows], deadline=deadline, bulk=bulk)
+
+        unique: Hashable = key if key is not None else object()
+        (rows,) = (await self._clips.get({unique: call}, deadline=deadline, admitted=admitted)).values()
         vectors = np.stack(rows)
         try:
             pooled = pool_windows(vectors)
@@ -175,10 +247,10 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Counters, for metrics. Raises EngineFailed before `start`."""
-        if self._speech is None or self._text is None or self._texts is None:
+        if self._speech is None or self._text is None:
             raise EngineFailed("the engine has not started")
-        texts = self._texts
-        return EngineStats(self._speech.stats(), self._text.stats(), texts.hits, texts.misses, texts.shared)
+        texts, shared = self._texts, self._texts.shared + self._clips.shared
+        return EngineStats(self._speech.stats(), self._text.stats(), texts.hits, texts.misses, shared)
 
     def _plan(self, samples: int) -> list[tuple[int, int]]:
         policy = self.manifest

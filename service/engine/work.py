@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -23,6 +23,7 @@ class Call(Generic[In, Out]):
         sizes: each payload's length, which decides what is batched together.
         cost: what each payload counts for in the bounded queue; its size when None.
         deadline: may be moved by the caller while the call waits; None never passes.
+        bulk: nobody looks at the clock for it, so that interactive calls go first.
     """
 
     def __init__(
@@ -32,14 +33,22 @@ class Call(Generic[In, Out]):
         *,
         cost: float | None = None,
         deadline: Clock | None = None,
+        bulk: bool = False,
     ) -> None:
         self.future: Future[list[Out]] = Future()
         self.deadline = deadline
+        self.bulk = bulk
+        self.made = time.monotonic()
         self.pieces = [
             Piece(self, place, payload, size, size if cost is None else cost)
             for place, (payload, size) in enumerate(zip(payloads, sizes, strict=True))
         ]
         self._results: dict[int, Out] = {}
+
+    @property
+    def cost(self) -> float:
+        """What all pieces count for together."""
+        return sum(piece.cost for piece in self.pieces)
 
     @property
     def done(self) -> bool:
@@ -74,3 +83,13 @@ class Piece(Generic[In, Out]):
     payload: In
     size: float
     cost: float
+
+
+class WorkObserver(Protocol):
+    """Who is told of what workers do, on their threads: metrics, where there are any. Must be quick and not raise."""
+
+    def waited(self, worker: str, seconds: float, *, bulk: bool) -> None:
+        """A piece waited this long before it ran."""
+
+    def ran(self, worker: str, seconds: float, *, pieces: int, padded: float, useful: float) -> None:
+        """A batch took this long; `padded` is its size with padding, `useful` without."""

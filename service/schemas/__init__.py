@@ -2,6 +2,7 @@
 
 from service.schemas.collections import CollectionInfo, CollectionList, CollectionRequest
 from service.schemas.common import Health, Problem, Segment
+from service.schemas.details import AttributeScore, CurvePoint, ScoreOptions, SentenceScore, TurnScore
 from service.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from service.schemas.items import (
     AddedItem,
@@ -17,19 +18,20 @@ from service.schemas.judging import (
     ClassifyRequest,
     ClassifyResponse,
     ClipLabels,
-    CurvePoint,
     Pair,
     PairScore,
     ScoreRequest,
     ScoreResponse,
 )
 from service.schemas.models import ModelInfo, ModelList
-from service.schemas.search import Hit, QueryPart, SearchRequest, SearchResponse
+from service.schemas.search import AppliedPart, Hit, QueryPart, SearchRequest, SearchResponse
 
 __all__ = [
     "AddItemsRequest",
     "AddItemsResponse",
     "AddedItem",
+    "AppliedPart",
+    "AttributeScore",
     "ClassifyRequest",
     "ClassifyResponse",
     "ClipLabels",
@@ -54,9 +56,12 @@ __all__ = [
     "PatchItemRequest",
     "Problem",
     "QueryPart",
+    "ScoreOptions",
     "ScoreRequest",
     "ScoreResponse",
     "SearchRequest",
     "SearchResponse",
     "Segment",
+    "SentenceScore",
+    "TurnScore",
 ]

@@ -72,7 +72,7 @@ ItemId = Annotated[
 AudioUri = Annotated[
     str,
     Field(
-        description="A clip as a data URI: WAV, FLAC, OGG/Opus or MP3, base64.",
+        description="A clip as a data URI: WAV, FLAC, OGG/Opus or MP3, base64; or an address of CLSP_URL_ALLOW.",
         examples=[EXAMPLE_AUDIO],
         json_schema_extra={"format": "uri"},
     ),

@@ -12,10 +12,10 @@ from service.schemas.common import (
     AudioUri,
     RequestModel,
     ResponseModel,
-    Segment,
     answer,
     example,
 )
+from service.schemas.details import AttributeScore, CurvePoint, ScoreOptions, SentenceScore, TurnScore
 
 
 def _as_prompts(value: Any) -> Any:
@@ -126,21 +126,12 @@ class Pair(RequestModel):
     caption: str
 
 
-class ScoreRequest(RequestModel):
+class ScoreRequest(ScoreOptions):
     """Score clips against their captions."""
 
     model_config = example({"pairs": [{"audio": EXAMPLE_AUDIO, "caption": "an old man whispers"}], "curve": False})
 
     pairs: list[Pair] = Field(min_length=1)
-    curve: bool = Field(False, description="Whether to answer with the cosine of each window too.")
-
-
-class CurvePoint(Segment):
-    """The cosine of one window."""
-
-    model_config = answer({"start_s": 0.0, "end_s": 10.0, "cosine": 0.39})
-
-    cosine: float
 
 
 class PairScore(ResponseModel):
@@ -154,7 +145,10 @@ class PairScore(ResponseModel):
         description="Percent of mismatched captions that fit the clip worse; 50 is chance. Null without any."
     )
     duration_s: float
-    curve: list[CurvePoint] | None = Field(None, description="One point a window, when asked for.")
+    curve: list[CurvePoint] | None = Field(None, description="One point a window; with `sentences` too.")
+    sentences: list[SentenceScore] | None = Field(None, description="In the caption's order, when asked for.")
+    turns: list[TurnScore] | None = Field(None, description="Between its sentences, when asked for.")
+    attributes: list[AttributeScore] | None = Field(None, description="The least fitting first, when asked for.")
 
 
 class ScoreResponse(ResponseModel):

@@ -1,10 +1,10 @@
-"""Search: by text, by clip, by item or by vector, mixed with weights."""
+"""Search: by text, by clip, by item or by vector, mixed with weights, some of them negative."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic_core import CoreSchema
 
 from service.schemas.common import (
@@ -18,6 +18,7 @@ from service.schemas.common import (
     answer,
     example,
 )
+from service.style.wishes import read_wish
 
 _SOURCES: Final = ("text", "audio", "item_id", "vector")
 _HIT: Final[dict[str, Any]] = {
@@ -33,7 +34,7 @@ _HIT: Final[dict[str, Any]] = {
 
 
 class QueryPart(RequestModel):
-    """One thing that hits should sound like. Exactly one of text, audio, item_id and vector."""
+    """One thing that hits should sound like, or should not. Exactly one of text, audio, item_id and vector."""
 
     model_config = example({"text": "a calm older woman, speaking slowly", "weight": 1.0})
 
@@ -41,24 +42,49 @@ class QueryPart(RequestModel):
     audio: AudioUri | None = None
     item_id: ItemId | None = None
     vector: Vector | None = None
-    weight: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False, description="Share in the query.")
+    aspect: Literal["all", "style"] = Field(
+        "all",
+        description="Of a clip or item: `style` compares only how it is spoken, whoever speaks; `all` the voice too.",
+    )
+    weight: float = Field(
+        1.0,
+        ge=-1000,
+        le=1000,
+        allow_inf_nan=False,
+        description="Share in the query; a negative one pushes hits away from this. Beside clips, items or vectors the "
+        "weights of texts are tripled: a balance that was measured.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> QueryPart:
         if sum(getattr(self, name) is not None for name in _SOURCES) != 1:
             raise ValueError(f"a part has exactly one of {', '.join(_SOURCES)}")
+        if self.aspect == "style" and self.audio is None and self.item_id is None:
+            raise ValueError("`aspect` is of audio and items")
         return self
+
+    @field_validator("weight")
+    @classmethod
+    def _counts(cls, weight: float) -> float:
+        if weight == 0:
+            raise ValueError("a part of weight 0 says nothing")
+        return weight
 
 
 def _as_parts(value: Any) -> Any:
-    return [{"text": value}] if isinstance(value, str) else value
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, str):
+        return value
+    return [{"text": text, "weight": weight} for text, weight in read_wish(value)]
 
 
 class _OrText:
     """Tells the OpenAPI page that a text may stand for the list."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)], "description": "A text, or weighted parts."}
+        description = "A text, read for what it refuses (`calm, not whispering`), or weighted parts, taken as they are."
+        return {"anyOf": [{"type": "string"}, handler(schema)], "description": description}
 
 
 Query = Annotated[list[QueryPart], BeforeValidator(_as_parts), Field(min_length=1), _OrText()]
@@ -78,6 +104,13 @@ class SearchRequest(RequestModel):
     )
     top_k: int = Field(10, ge=1, description="Most hits.")
     min_score: float | None = Field(None, ge=-1, le=1, allow_inf_nan=False, description="Least cosine of a hit.")
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much hits should differ from each other (maximal marginal relevance); 0 ranks by score alone.",
+    )
     include_query_item: bool = Field(False, description="Whether items that the query names may be hits themselves.")
 
 
@@ -88,7 +121,12 @@ class Hit(ResponseModel):
 
     id: str
     score: float = Field(description="Cosine between the query and the segment, -1 to 1.")
-    match_probability: float = Field(description="Calibrated probability that the segment fits the query, 0 to 1.")
+    match_probability: float = Field(
+        description="Calibrated probability that the segment fits the query's texts, and none that is refused, 0 to 1."
+    )
+    parts: list[float] | None = Field(
+        None, description="Cosine of the segment with each part of a query of several, in their order."
+    )
     segment: Segment
     duration_s: float
     metadata: dict[str, Any]
@@ -96,12 +134,23 @@ class Hit(ResponseModel):
     audio_url: str | None = Field(description="Where the kept audio is served.")
 
 
+class AppliedPart(ResponseModel):
+    """A part of the query as it was searched for; without text and item it was a clip or a vector."""
+
+    model_config = answer({"text": "whispering", "item_id": None, "weight": -0.5})
+
+    text: str | None
+    item_id: str | None
+    weight: float
+
+
 class SearchResponse(ResponseModel):
-    """Hits, best first; equal scores by id."""
+    """Hits, best first; equal scores by id. With `diversity`, in the order in which they were chosen."""
 
     model_config = answer(
         {
             "hits": [_HIT],
+            "query": [{"text": "a calm older woman, speaking slowly", "item_id": None, "weight": 1.0}],
             "identity": EXAMPLE_IDENTITY,
             "took_ms": 4.2,
             "truncated": False,
@@ -109,6 +158,7 @@ class SearchResponse(ResponseModel):
     )
 
     hits: list[Hit]
+    query: list[AppliedPart] = Field(description="The query as it was read: its parts and their weights.")
     identity: str
     took_ms: float = Field(description="Time inside the service, milliseconds.")
     truncated: bool = Field(description="Whether a text of the query was cut at the model's length.")

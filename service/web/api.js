@@ -1,4 +1,4 @@
-// Calls to the service with the reader's API key, and errors made visible: shared by the page's modules.
+// Calls to the service with the reader's API key, waiting where it asks to, and errors made visible.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -11,41 +11,76 @@ export class Problem extends Error {
   }
 }
 
-const key = $("key");
-if (key) {
-  key.value = sessionStorage.getItem("clsp-key") || "";
-  key.addEventListener("change", () => {
-    sessionStorage.setItem("clsp-key", key.value.trim());
-    document.dispatchEvent(new Event("key-changed"));
+const KEY = "clsp-key";
+const MOST_WAITS = 4;
+let secret = sessionStorage.getItem(KEY) || "";
+
+/** Whether calls carry a key: audio elements can't, so that with one the audio is fetched first. */
+export const hasKey = () => secret !== "";
+
+/** Ask for a key; what was waiting for it starts again at "key-changed". */
+export function askForKey(reason) {
+  const dialog = $("key-dialog");
+  if (!dialog || dialog.open) return;
+  $("key-reason").textContent = reason;
+  $("key").value = "";
+  dialog.showModal();
+}
+
+$("key-form")?.addEventListener("submit", () => {
+  secret = $("key").value.trim();
+  sessionStorage.setItem(KEY, secret);
+  document.dispatchEvent(new Event("key-changed"));
+});
+
+const headers = (extra = {}) => (secret ? { ...extra, Authorization: `Bearer ${secret}` } : extra);
+const pause = (seconds, signal) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, seconds * 1000);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new DOMException("stopped", "AbortError"));
+    });
   });
-}
 
-function headers(extra = {}) {
-  const secret = key ? key.value.trim() : "";
-  return secret ? { ...extra, Authorization: `Bearer ${secret}` } : extra;
-}
-
-async function send(path, options) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch {
-    throw new Problem({ title: "The service does not answer" }, 0);
+async function send(path, options = {}) {
+  for (let wait = 0; ; wait++) {
+    let response;
+    try {
+      response = await fetch(path, { ...options, headers: headers(options.headers) });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Problem({ title: "The service does not answer" }, 0);
+    }
+    if (response.ok) return response;
+    // A full service says when to come back; all calls of this page may be repeated.
+    const asked = Number(response.headers.get("Retry-After"));
+    if ((response.status === 429 || response.status === 503) && asked > 0 && wait < MOST_WAITS) {
+      await pause(asked, options.signal);
+      continue;
+    }
+    throw new Problem(await response.json().catch(() => ({})), response.status);
   }
-  if (response.ok) return response;
-  const body = await response.json().catch(() => ({}));
-  throw new Problem(body, response.status);
 }
 
-export const get = async (path) => (await send(path, { headers: headers() })).json();
-export const postForm = async (path, form) => (await send(path, { method: "POST", headers: headers(), body: form })).json();
-export const postJson = async (path, body) =>
-  (await send(path, { method: "POST", headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify(body) })).json();
+const answer = async (response) => (response.status === 204 ? null : response.json());
 
-/** A URL that an audio element can play; elements send no key, so that with one the audio is fetched first. */
-export async function playable(path) {
-  if (!key || !key.value.trim()) return path;
-  return URL.createObjectURL(await (await send(path, { headers: headers() })).blob());
+export const get = async (path) => answer(await send(path));
+export const getBlob = async (path) => (await send(path)).blob();
+export const remove = async (path) => answer(await send(path, { method: "DELETE" }));
+export const postForm = async (path, form, signal) => answer(await send(path, { method: "POST", body: form, signal }));
+const json = (method) => async (path, body) =>
+  answer(await send(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }));
+export const postJson = json("POST");
+export const putJson = json("PUT");
+
+/** Show a failure; a missing key is asked for. */
+export function showError(error) {
+  if (error.name === "AbortError") return;
+  const id = error.requestId ? ` (request ${error.requestId})` : "";
+  $("error").textContent = `${error.message}${id}`;
+  $("error").hidden = false;
+  if (error.status === 401) askForKey(error.message);
 }
 
 /** Run `work`, with `status` shown meanwhile and any failure shown after. */
@@ -55,11 +90,7 @@ export async function showing(status, work) {
   try {
     return await work();
   } catch (error) {
-    const hint = error.status === 401 || error.status === 403 ? " Enter an API key above." : "";
-    const id = error.requestId ? ` (request ${error.requestId})` : "";
-    $("error").textContent = `${error.message}${id}${hint}`;
-    $("error").hidden = false;
-    if (error.status === 401) key.focus();
+    showError(error);
     return undefined;
   } finally {
     $("status").textContent = "";
@@ -73,9 +104,17 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** A labelled meter from 0 to 1. */
-export function bar(label, share, text) {
-  const meter = element("meter", { min: 0, max: 1, value: share });
-  meter.setAttribute("aria-label", label);
-  return element("div", { className: "bar" }, element("span", { textContent: label }), meter, element("span", { textContent: text }));
+/** An SVG element with attributes and children. */
+export function svg(name, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+/** A small button that does something. */
+export function button(text, work, properties = {}) {
+  const made = element("button", { type: "button", textContent: text, className: "quiet", ...properties });
+  made.addEventListener("click", work);
+  return made;
 }

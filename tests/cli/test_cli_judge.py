@@ -1,8 +1,7 @@
-"""`clsp classify`, `score` and `embed` against a real server."""
+"""`clsp classify` and `embed` against a real server."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -33,27 +32,6 @@ def test_a_preset_the_model_lacks_is_refused(online: Run) -> None:
     assert done.status == 1
     assert "preset" in done.err
     assert online("classify", CLIP).status == 1, "neither a preset nor labels"
-
-
-def test_a_score_is_the_same_each_time(online: Run) -> None:
-    first, second = (online("score", CLIP, "A man with a deep voice.", "--curve", "--json").json() for _ in range(2))
-    assert first == second
-    result = first["results"][0]
-    assert -1 <= result["cosine"] <= 1
-    assert 0 <= result["match_probability"] <= 1
-    assert len(result["curve"]) == 1
-
-
-def test_pairs_from_a_file_and_a_gate_for_ci(online: Run, tmp_path: Path) -> None:
-    rows = [{"file": str(CLIP), "caption": caption} for caption in ("a deep voice", "a woman whispers")]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert len(online("score", "--pairs", "pairs.jsonl", "--json").json()["results"]) == 2
-    assert online("score", "--pairs", "pairs.jsonl", "--min-match", 0).status == 0
-    gated = online("score", "--pairs", "pairs.jsonl", "--min-match", 1)
-    assert gated.status == 3
-    assert "2 of 2 below 1.0" in gated.err
-    (tmp_path / "bad.jsonl").write_text('{"file": "a.wav"}\n')
-    assert "needs `file` and `caption`" in online("score", "--pairs", "bad.jsonl").err
 
 
 def test_vectors_as_json_and_as_npy_are_the_same(online: Run, tmp_path: Path) -> None:

@@ -97,16 +97,19 @@ def test_readiness_follows_the_encoders(serve: Serve, data_dir: Path) -> None:
 
 def test_a_full_queue_says_when_to_come_back(serve: Serve, data_dir: Path) -> None:
     with serve(data_dir=data_dir, max_audio_s=5, queue_audio_s=10, threads=1) as own:
-        body = {"input": [data_uri(clip(4.9, seed=i)) for i in range(8)], "modality": "audio"}
+        bodies = [
+            {"input": [data_uri(clip(4.9, seed=10 * request + i)) for i in range(4)], "modality": "audio"}
+            for request in range(8)
+        ]
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: own.client.post("/v1/embeddings", json=body), range(8)))
+            answers = list(pool.map(lambda body: own.client.post("/v1/embeddings", json=body), bodies))
         turned_away = [answer for answer in answers if answer.status_code != 200]
         assert turned_away
         for answer in turned_away:
             refused(answer, 503, "overloaded")
             assert 1 <= int(answer.headers["retry-after"]) <= 30
         time.sleep(max(int(answer.headers["retry-after"]) for answer in turned_away))
-        alone = {"input": body["input"][:1], "modality": "audio"}
+        alone = {"input": bodies[0]["input"][:1], "modality": "audio"}
         assert own.client.post("/v1/embeddings", json=alone).status_code == 200
         assert 'clsp_problems_total{type="overloaded"}' in own.client.get("/metrics").text
 

@@ -1,9 +1,8 @@
-"""The page at `/` in a real browser: search, play, judge a clip, keys, errors, and no request to anywhere else."""
+"""The page at `/` in a real browser: search, play, more like this, judge a clip, keys, errors, no request elsewhere."""
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,40 +10,21 @@ import numpy as np
 import pytest
 from audio_files import encode, voice
 from http_support import add, clip
-from selenium import webdriver
+from page_support import Browser, by, chromium, drop, hits, needs_browser, opened, player, press, search, text_of, until
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 from serving import Serve, Server
 
 from service.settings import ApiKey
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on the PATH")
-
-Browser = webdriver.Chrome
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -68,62 +48,134 @@ def high_voice(tmp_path: Path) -> Path:
     return file
 
 
-def until(browser: Browser, condition: Callable[[Browser], object]) -> object:
-    return WebDriverWait(browser, 60).until(condition)
-
-
-def by(browser: Browser, identity: str):
-    return browser.find_element(By.ID, identity)
-
-
-def hits(browser: Browser) -> list[str]:
-    # In one step inside the page: an element found in one call may be gone in the next.
-    return list(
-        browser.execute_script("return [...document.querySelectorAll('#hits .title')].map((one) => one.textContent)")
-    )
-
-
-def opened(browser: Browser, server: Server) -> None:
-    browser.get(server.url + "/")
-    until(browser, lambda page: by(page, "identity").text not in ("", "unknown"))
-
-
 def test_search_filter_and_errors(browser: Browser, library: Server) -> None:
     opened(browser, library)
     until(browser, lambda page: "voices" in by(page, "collection").text)
     assert "age, gender" in by(browser, "filter-help").text
-    by(browser, "query").send_keys("a calm voice", Keys.ENTER)
+    search(browser, "a calm voice")
     until(browser, lambda page: len(hits(page)) == 3)
     assert "3 hits" in by(browser, "summary").text
     by(browser, "filter").send_keys("gender=female age>=31")
-    by(browser, "query").send_keys(Keys.ENTER)
+    search(browser, "a calm voice")
     until(browser, lambda page: hits(page) == ["short1.wav"])
     by(browser, "filter").clear()
-    by(browser, "filter").send_keys('{"height": 5}')
-    by(browser, "query").send_keys(Keys.ENTER)
+    by(browser, "filter").send_keys('{"height": 5}', Keys.ENTER)
     until(browser, lambda page: by(page, "error").is_displayed())
     assert "height" in by(browser, "error").text
     assert "age" in by(browser, "error").text
     assert hits(browser) == ["short1.wav"]
 
 
+def test_an_example_is_a_click_and_a_search_is_a_link(browser: Browser, library: Server) -> None:
+    opened(browser, library)
+    browser.find_element(By.CSS_SELECTOR, "#examples button").click()
+    until(browser, lambda page: len(hits(page)) == 3)
+    link = browser.current_url
+    assert "q=a+calm+older+woman" in link
+    opened(browser, library)
+    browser.get(link)
+    until(browser, lambda page: len(hits(page)) == 3)
+    assert by(browser, "query").get_attribute("value") == "a calm older woman"
+
+
+def test_what_is_refused_is_shown(browser: Browser, library: Server) -> None:
+    opened(browser, library)
+    search(browser, "a calm voice, not whispering")
+    until(browser, lambda page: text_of(page, "#understood .chip") == ["a calm voice", "not whispering"])
+
+
+def test_a_fact_becomes_a_filter(browser: Browser, library: Server) -> None:
+    opened(browser, library)
+    search(browser, "a voice")
+    until(browser, lambda page: len(hits(page)) == 3)
+    (fact,) = [one for one in browser.find_elements(By.CSS_SELECTOR, "button.fact") if one.text == "gender: male"]
+    fact.click()
+    until(browser, lambda page: hits(page) == ["short0.wav"])
+    assert by(browser, "filter").get_attribute("value") == "gender=male"
+
+
+def test_a_hit_has_its_waveform_with_the_best_segment(browser: Browser, library: Server) -> None:
+    opened(browser, library)
+    search(browser, "a voice")
+    until(browser, lambda page: len(page.find_elements(By.CSS_SELECTOR, "#hits .track .wave")) == 3)
+    until(browser, lambda page: len(page.find_elements(By.CSS_SELECTOR, "#hits .track .best")) == 1)
+    sliders = browser.find_elements(By.CSS_SELECTOR, "#hits [role=slider]")
+    assert all("Waveform of" in str(one.get_attribute("aria-label")) for one in sliders)
+
+
 def test_a_dropped_clip_finds_its_segment_and_plays_it(browser: Browser, library: Server, high_voice: Path) -> None:
     opened(browser, library)
-    by(browser, "file").send_keys(str(high_voice))
+    drop(browser, [high_voice])
     until(browser, lambda page: "high.wav" in by(page, "clip-name").text)
+    assert by(browser, "view-judge").is_displayed(), "a drop opens the view that judges"
+    until(browser, lambda page: page.find_elements(By.CSS_SELECTOR, "#clip-track .wave"))
     by(browser, "like-clip").click()
     until(browser, lambda page: len(hits(page)) == 3)
     assert hits(browser)[0] == "long.wav"
-    assert "20.0 to 30.0 s" in browser.find_element(By.CSS_SELECTOR, "#hits .meta").text
-    play = browser.find_element(By.CSS_SELECTOR, "#hits button")
-    play.send_keys(Keys.ENTER)
-    until(browser, lambda page: page.execute_script("return document.getElementById('player').currentTime") > 20)
-    assert browser.execute_script("return document.getElementById('player').currentTime") < 30
+    assert text_of(browser, "#likes .chip") == ["like high.wav ✕"]
+    assert "20.0 to 30.0 s" in text_of(browser, "#hits .scores")[0]
+    browser.find_element(By.CSS_SELECTOR, "#hits .play").send_keys(Keys.ENTER)
+    until(browser, lambda page: player(page, "currentTime") > 20)
+    assert player(browser, "currentTime") < 30
+    until(browser, lambda page: page.find_elements(By.CSS_SELECTOR, "#hits .cursor:not([hidden])"))
     assert not by(browser, "error").is_displayed()
 
 
-def test_classify_and_score(browser: Browser, library: Server, high_voice: Path) -> None:
+def test_more_like_this_and_then_some(browser: Browser, library: Server) -> None:
     opened(browser, library)
+    search(browser, "a voice")
+    until(browser, lambda page: len(hits(page)) == 3)
+    browser.find_element(By.CSS_SELECTOR, "#hits .more").click()
+    until(browser, lambda page: len(hits(page)) == 2)
+    (liked,) = text_of(browser, "#likes .chip")
+    assert liked.startswith("like ")
+    search(browser, "but faster, not whispering")
+    until(browser, lambda page: text_of(page, "#understood .chip")[1:] == ["faster", "not whispering"])
+    browser.find_element(By.CSS_SELECTOR, "#likes button").click()
+    until(browser, lambda page: len(hits(page)) == 3)
+
+
+def test_a_hit_over_time(browser: Browser, library: Server) -> None:
+    opened(browser, library)
+    search(browser, "A man speaks slowly. Then a woman speaks in a high voice.")
+    until(browser, lambda page: "long.wav" in hits(page))
+    (row,) = [one for one in browser.find_elements(By.CSS_SELECTOR, "#hits li") if "long.wav" in one.text]
+    row.find_element(By.CSS_SELECTOR, ".over-time").click()
+    until(browser, lambda page: row.find_elements(By.CSS_SELECTOR, ".curves polyline"))
+    assert len(row.find_elements(By.CSS_SELECTOR, ".curves polyline")) == 2
+    assert len(row.find_elements(By.CSS_SELECTOR, ".lane")) == 2
+    assert row.find_elements(By.CSS_SELECTOR, ".attribute")
+
+
+def test_the_keyboard_is_enough(browser: Browser, library: Server) -> None:
+    opened(browser, library, "judge")
+    press(browser, "/")
+    until(browser, lambda page: by(page, "view-search").is_displayed())
+    assert browser.switch_to.active_element.get_attribute("id") == "query"
+    browser.switch_to.active_element.send_keys("a voice", Keys.ENTER)
+    until(browser, lambda page: len(hits(page)) == 3)
+    browser.execute_script("document.activeElement.blur()")
+    press(browser, "j")
+    browser.switch_to.active_element.send_keys("j")
+    focused = browser.execute_script(
+        "return [...document.querySelectorAll('#hits li')].indexOf(document.activeElement)"
+    )
+    assert focused == 1
+    browser.switch_to.active_element.send_keys(" ")
+    until(browser, lambda page: not player(page, "paused"))
+    assert hits(browser)[1] in by(browser, "now-title").text
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    until(browser, lambda page: player(page, "paused"))
+    press(browser, "?")
+    until(browser, lambda page: by(page, "help").is_displayed())
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    until(browser, lambda page: not by(page, "help").is_displayed())
+    press(browser, "3")
+    until(browser, lambda page: by(page, "view-library").is_displayed())
+
+
+def test_classify_and_score(browser: Browser, library: Server, high_voice: Path) -> None:
+    opened(browser, library, "judge")
     by(browser, "classify").find_element(By.TAG_NAME, "button").click()
     until(browser, lambda page: "Choose, drop or record a clip" in by(page, "error").text)
     by(browser, "file").send_keys(str(high_voice))
@@ -134,13 +186,17 @@ def test_classify_and_score(browser: Browser, library: Server, high_voice: Path)
     assert "female" in by(browser, "verdict").text
     by(browser, "labels").send_keys("whispering, shouting", Keys.ENTER)
     until(browser, lambda page: "whispering" in by(page, "verdict").text)
-    by(browser, "caption").send_keys("a high voice", Keys.ENTER)
+    by(browser, "caption").send_keys("A man speaks in a high voice, and then whispers.", Keys.ENTER)
     until(browser, lambda page: "Cosine" in by(page, "verdict").text)
+    until(browser, lambda page: len(page.find_elements(By.CSS_SELECTOR, "#clip-track polyline")) == 2)
+    assert {"gender: male", "pitch: high", "phonation: whispering"} <= {
+        one.split(" “")[0] for one in text_of(browser, "#verdict .attribute span:first-child")
+    }
     assert not by(browser, "error").is_displayed()
 
 
 def test_a_bad_clip_is_explained(browser: Browser, library: Server, tmp_path: Path) -> None:
-    opened(browser, library)
+    opened(browser, library, "judge")
     bad = tmp_path / "text.wav"
     bad.write_text("not audio at all")
     by(browser, "file").send_keys(str(bad))
@@ -156,15 +212,18 @@ def test_an_api_key_is_asked_for_and_used(browser: Browser, serve: Serve, data_d
         own.client.put("/v1/collections/locked")
         add(own.client, "/v1/collections/locked", "a", clip(2))
         browser.get(own.url + "/")
-        until(browser, lambda page: "Enter an API key" in by(page, "error").text)
-        assert browser.switch_to.active_element.get_attribute("id") == "key"
-        by(browser, "key").send_keys("open sesame", Keys.TAB)
+        for wrong in ("wrong", "open sesame"):
+            until(browser, lambda page: by(page, "key-dialog").is_displayed())
+            assert browser.switch_to.active_element.get_attribute("id") == "key"
+            by(browser, "key").send_keys(wrong, Keys.ENTER)
+            until(browser, lambda page: not by(page, "key-dialog").is_displayed() or by(page, "key-reason").text)
         until(browser, lambda page: "locked" in by(page, "collection").text)
-        by(browser, "query").send_keys("a voice", Keys.ENTER)
+        assert not by(browser, "error").is_displayed()
+        search(browser, "a voice")
         until(browser, lambda page: hits(page) == ["a.wav"])
-        browser.find_element(By.CSS_SELECTOR, "#hits button").click()
-        until(browser, lambda page: page.execute_script("return document.getElementById('player').readyState") >= 2)
-        assert browser.execute_script("return document.getElementById('player').src").startswith("blob:")
+        browser.find_element(By.CSS_SELECTOR, "#hits .play").click()
+        until(browser, lambda page: player(page, "readyState") >= 2)
+        assert player(browser, "src").startswith("blob:")
         browser.execute_script("sessionStorage.clear()")
 
 
@@ -196,12 +255,16 @@ def test_pages_load_nothing_from_elsewhere_and_log_no_errors(browser: Browser, l
 
 
 @pytest.mark.parametrize("width", [360, 1200])
-def test_the_page_fits_and_every_control_has_a_name(browser: Browser, library: Server, width: int) -> None:
+@pytest.mark.parametrize("view", ["search", "judge", "library"])
+def test_the_page_fits_and_every_control_has_a_name(browser: Browser, library: Server, view: str, width: int) -> None:
     browser.set_window_size(width, 800)
-    opened(browser, library)
+    opened(browser, library, view)
+    if view == "search":
+        search(browser, "a voice")
+        until(browser, lambda page: len(hits(page)) == 3)
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     unnamed = browser.execute_script(
-        """return [...document.querySelectorAll('input, select, button')]
+        """return [...document.querySelectorAll('input, select, button, progress, [role=slider]')]
         .filter((one) => !(one.labels?.length || one.textContent.trim() || one.getAttribute('aria-label')))
         .map((one) => one.outerHTML)"""
     )

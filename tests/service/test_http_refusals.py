@@ -85,10 +85,10 @@ def test_bad_audio_changes_nothing(shelf: tuple[httpx.Client, str], name: str) -
 @pytest.mark.parametrize(
     ("body", "status", "slug", "field"),
     [
-        ({"content": b""}, 400, "malformed-body", None),
+        ({"content": b""}, 400, "malformed-body", "body"),
         ({"content": b"{}"}, 415, "unsupported-media-type", "Content-Type"),
-        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "malformed-body", None),
-        ({"content": b'{"a": "\xff"}', "headers": {"Content-Type": "application/json"}}, 400, "malformed-body", None),
+        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "malformed-body", "body"),
+        ({"content": b'{"a": "\xff"}', "headers": {"Content-Type": "application/json"}}, 400, "malformed-body", "body"),
         ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "unsupported-media-type", "Content-Type"),
         ({"data": {"metadata": "{}"}}, 415, "unsupported-media-type", "Content-Type"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "malformed-body", "body"),

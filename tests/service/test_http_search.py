@@ -1,6 +1,7 @@
 """POST /v1/collections/{c}/search: text, clips, items and vectors, with filters, against exact arithmetic."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -104,6 +105,54 @@ def test_the_best_segment_of_a_long_clip_is_named(client: httpx.Client, collecti
     assert hit["duration_s"] == 50
 
 
+def test_a_negative_weight_pushes_away(library: tuple[httpx.Client, str]) -> None:
+    client, path = library
+    parts = [{"item_id": "v1"}, {"item_id": "v4", "weight": -0.9}]
+    hits = found(client, path, query=parts, include_query_item=True)
+    vectors = embedded(client, [data_uri(clip(1, seed=i)) for i in range(6)], "audio")
+    expected = vectors @ (vectors[1] - 0.9 * vectors[4])
+    assert [hit["id"] for hit in hits] == [f"v{i}" for i in np.argsort(-expected)]
+    for hit in hits:
+        own = vectors[int(hit["id"][1])]
+        assert hit["parts"] == pytest.approx([own @ vectors[1], own @ vectors[4]], abs=1e-4)
+
+
+def test_a_text_is_read_for_what_it_refuses(library: tuple[httpx.Client, str]) -> None:
+    client, path = library
+    read = client.post(f"{path}/search", json={"query": "a calm voice, not whispering"}).json()
+    assert [(part["text"], part["weight"]) for part in read["query"]] == [("a calm voice", 1.0), ("whispering", -0.5)]
+    parts = [{"text": "a calm voice"}, {"text": "whispering", "weight": -0.5}]
+    assert found(client, path, query=parts) == read["hits"]
+    literal = client.post(f"{path}/search", json={"query": [{"text": "a calm voice, not whispering"}]}).json()
+    assert [part["weight"] for part in literal["query"]] == [1.0]
+    assert literal["hits"][0]["parts"] is None
+
+
+def test_a_query_that_cancels_out_is_refused(library: tuple[httpx.Client, str]) -> None:
+    client, path = library
+    parts = [{"item_id": "v1"}, {"item_id": "v1", "weight": -1}]
+    refused(client.post(f"{path}/search", json={"query": parts}), 422, "invalid-request", field="query")
+
+
+def test_words_move_a_query_by_clip(library: tuple[httpx.Client, str]) -> None:
+    client, path = library
+    answer = client.post(f"{path}/search", json={"query": [{"item_id": "v1"}, {"text": "fast", "weight": 0.5}]}).json()
+    assert [part["weight"] for part in answer["query"]] == [1.0, 1.5]
+
+
+def test_diverse_hits_are_not_copies(client: httpx.Client, collection: str) -> None:
+    for name, seed in (("a1", 1), ("a2", 1), ("a3", 1), ("b", 4), ("c", 9)):
+        add(client, collection, name, clip(1, seed=seed))
+    query = [{"audio": data_uri(clip(1, seed=1))}]
+    plain = [hit["id"] for hit in found(client, collection, query=query, top_k=3)]
+    assert plain == ["a1", "a2", "a3"]
+    diverse = [hit["id"] for hit in found(client, collection, query=query, top_k=2, diversity=0.6)]
+    assert diverse[0] == "a1"
+    assert diverse[1] in ("b", "c")
+    filtered = found(client, collection, query=query, top_k=10, diversity=1)
+    assert sorted(hit["id"] for hit in filtered) == ["a1", "a2", "a3", "b", "c"]
+
+
 @pytest.mark.parametrize(
     ("body", "slug", "field"),
     [
@@ -114,7 +163,8 @@ def test_the_best_segment_of_a_long_clip_is_named(client: httpx.Client, collecti
         ({"query": [{}]}, "invalid-request", "query[0]"),
         ({"query": [{"text": "a", "item_id": "v0"}]}, "invalid-request", "query[0]"),
         ({"query": [{"text": "a", "weight": 0}]}, "invalid-request", "query[0].weight"),
-        ({"query": [{"text": "a", "weight": -1}]}, "invalid-request", "query[0].weight"),
+        ({"query": [{"text": "a", "weight": -1001}]}, "invalid-request", "query[0].weight"),
+        ({"query": "a", "diversity": 1.5}, "invalid-request", "diversity"),
         ({"query": [{"text": "a"}] * 17}, "limit-exceeded", "query"),
         ({"query": [{"vector": [1.0, 0.0]}]}, "dimension-mismatch", "query[0].vector"),
         ({"query": [{"audio": "http://example.com/a.wav"}]}, "invalid-audio", "query[0].audio"),
@@ -142,3 +192,13 @@ def test_unknown_names_are_404(library: tuple[httpx.Client, str]) -> None:
         client.post("/v1/collections/none/search", json={"query": "a"}), 404, "unknown-collection", field="collection"
     )
     refused(client.post(f"{path}/search", json={"query": [{"item_id": "none"}]}), 404, "unknown-item", field="id")
+
+
+def test_style_compares_how_it_is_spoken(client: httpx.Client, collection: str) -> None:
+    library = Path(__file__).resolve().parent.parent.parent / "examples" / "library"
+    for name in ("man-us-whisper.ogg", "woman-gb-whisper.flac", "man-us-plain.ogg", "man-us-loud.ogg"):
+        add(client, collection, name, (library / name).read_bytes())
+    query = {"item_id": "man-us-whisper.ogg", "aspect": "style"}
+    assert found(client, collection, query=[query])[0]["id"] == "woman-gb-whisper.flac"
+    problem = client.post(f"{collection}/search", json={"query": [{"text": "a", "aspect": "style"}]})
+    refused(problem, 422, "invalid-request", field="query[0]")

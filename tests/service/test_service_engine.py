@@ -1,58 +1,15 @@
 """The engine on the bundle that ships: real inference, the same vectors in any company, honest under failure."""
 
 import asyncio
-import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from audio_files import voice
+from engine_support import SETTINGS, clip, run
 
 from model_export.bundle import BundleError
 from model_export.windows import pool_windows
-from service.engine import DeadlineExceeded, Engine, EngineFailed, Overloaded
+from service.engine import Engine, EngineFailed
 from service.settings import Settings
-
-SETTINGS = Settings(threads=1)
-Scenario = Callable[[Engine], Awaitable[None]]
-
-
-@asynccontextmanager
-async def running(settings: Settings = SETTINGS) -> AsyncIterator[Engine]:
-    engine = Engine(settings)
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-
-
-def run(scenario: Scenario, settings: Settings = SETTINGS) -> None:
-    async def main() -> None:
-        async with running(settings) as engine:
-            await scenario(engine)
-
-    asyncio.run(main())
-
-
-def clip(seconds: float, seed: int = 0) -> np.ndarray:
-    return voice(seconds, seed=seed)[:, 0].astype(np.float32)
-
-
-def pause_worker(engine: Engine, name: str) -> tuple[threading.Event, threading.Event]:
-    """Make the next call of the runtime's `name` wait: (it has begun, let it go on)."""
-    begun, go = threading.Event(), threading.Event()
-    original = getattr(engine.runtime, name)
-
-    def paused(batch: Sequence[object]) -> object:
-        begun.set()
-        assert go.wait(20)
-        return original(batch)
-
-    setattr(engine.runtime, name, paused)
-    return begun, go
 
 
 def test_a_clips_vectors_do_not_depend_on_its_company() -> None:
@@ -142,134 +99,6 @@ def test_tokens_are_counted_and_truncation_is_told() -> None:
         assert np.isfinite((await engine.embed_texts(["\ud800 broken", ""])).vectors).all()
 
     run(scenario)
-
-
-def test_a_deadline_that_has_passed_costs_nothing() -> None:
-    async def scenario(engine: Engine) -> None:
-        before = engine.stats()
-        past = time.monotonic() - 1
-        with pytest.raises(DeadlineExceeded):
-            await engine.embed_clip(clip(1.0), deadline=past)
-        with pytest.raises(DeadlineExceeded):
-            await engine.embed_texts(["late"], deadline=past)
-        after = engine.stats()
-        assert (after.speech.pieces, after.text.pieces) == (before.speech.pieces, before.text.pieces)
-
-    run(scenario)
-
-
-def test_a_deadline_that_passes_in_the_queue_answers_at_once_and_drops_the_work() -> None:
-    async def scenario(engine: Engine) -> None:
-        begun, go = pause_worker(engine, "embed_speech")
-        running_clip = asyncio.create_task(engine.embed_clip(clip(1.0)))
-        await asyncio.to_thread(begun.wait, 20)
-        start = time.monotonic()
-        with pytest.raises(DeadlineExceeded):
-            await engine.embed_clip(clip(5.0), deadline=start + 0.1)
-        assert time.monotonic() - start < 2.0
-        go.set()
-        await running_clip
-        await engine.embed_clip(clip(1.0))
-        assert engine.stats().speech.pieces == 2
-
-    run(scenario)
-
-
-def test_cancelled_callers_cost_nothing_and_take_no_shared_text_along() -> None:
-    async def scenario(engine: Engine) -> None:
-        begun, go = pause_worker(engine, "tokenize")
-        first = asyncio.create_task(engine.embed_texts(["running"]))
-        await asyncio.to_thread(begun.wait, 20)
-        leaver = asyncio.create_task(engine.embed_texts(["shared", "only the leaver's"]))
-        stayer = asyncio.create_task(engine.embed_texts(["shared"]))
-        await asyncio.sleep(0.05)
-        leaver.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await leaver
-        go.set()
-        assert len((await stayer).vectors) == 1
-        await first
-        assert engine.stats().text.pieces == 2
-
-    run(scenario)
-
-
-def test_a_full_queue_is_told_with_a_time_and_empties_again() -> None:
-    async def scenario(engine: Engine) -> None:
-        begun, go = pause_worker(engine, "embed_speech")
-        first = asyncio.create_task(engine.embed_clip(clip(1.0)))
-        await asyncio.to_thread(begun.wait, 20)
-        waiting = [asyncio.create_task(engine.embed_clip(clip(9.0, seed))) for seed in range(2)]
-        await asyncio.sleep(0.05)
-        with pytest.raises(Overloaded) as caught:
-            await engine.embed_clip(clip(3.0))
-        assert caught.value.retry_after_s >= 1.0
-        go.set()
-        results = await asyncio.gather(first, *waiting)
-        assert len(results) == 3
-        await engine.embed_clip(clip(3.0))
-
-    run(scenario, Settings(threads=1, max_audio_s=10.0, queue_audio_s=20.0))
-
-
-def test_a_failing_encoder_fails_its_batch_and_the_engine_goes_on() -> None:
-    async def scenario(engine: Engine) -> None:
-        original = engine.runtime.embed_speech
-
-        def failing(waves: Sequence[np.ndarray]) -> np.ndarray:
-            if any(len(wave) == 16_001 for wave in waves):
-                raise MemoryError("out of memory")
-            out = original(waves)
-            out[[len(wave) == 16_002 for wave in waves]] = np.nan
-            return out
-
-        engine.runtime.embed_speech = failing  # type: ignore[method-assign]
-        with pytest.raises(EngineFailed, match="MemoryError"):
-            await engine.embed_clip(clip(2.0)[:16_001])
-        with pytest.raises(EngineFailed, match="not finite"):
-            await engine.embed_clip(clip(2.0)[:16_002])
-        assert (await engine.embed_clip(clip(1.0))).vectors.shape[0] == 1
-        assert engine.ready
-
-    run(scenario)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_readiness_turns_when_a_worker_dies() -> None:
-    async def scenario(engine: Engine) -> None:
-        assert engine.ready
-
-        def die(waves: Sequence[np.ndarray]) -> np.ndarray:
-            raise SystemExit
-
-        engine.runtime.embed_speech = die  # type: ignore[method-assign]
-        with pytest.raises(EngineFailed, match="died"):
-            await engine.embed_clip(clip(1.0))
-        for _ in range(200):
-            if not engine.ready:
-                break
-            await asyncio.sleep(0.01)
-        assert not engine.ready
-        with pytest.raises(EngineFailed):
-            await engine.embed_clip(clip(1.0))
-        assert len((await engine.embed_texts(["the text worker lives"])).vectors) == 1
-
-    run(scenario)
-
-
-def test_stopping_answers_what_was_accepted() -> None:
-    async def main() -> None:
-        engine = Engine(SETTINGS)
-        await engine.start()
-        tasks = [asyncio.create_task(engine.embed_clip(clip(2.0, seed))) for seed in range(3)]
-        await asyncio.sleep(0)
-        await engine.stop()
-        assert len(await asyncio.gather(*tasks)) == 3
-        assert not engine.ready
-        with pytest.raises(Overloaded):
-            await engine.embed_clip(clip(1.0))
-
-    asyncio.run(main())
 
 
 def test_misuse_is_told() -> None:

@@ -2,40 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 
 import pytest
+from batcher_support import PATIENCE, POLICY, Encoder, call, hold, until
 
-from service.engine.batcher import Batcher, BatchPolicy
+from service.engine.batcher import Batcher
 from service.engine.errors import DeadlineExceeded, EngineFailed, Overloaded
 from service.engine.work import Call
-
-POLICY = BatchPolicy(max_padded=40.0, max_pieces=4, min_density=0.9, capacity=100.0)
-PATIENCE = 10.0
-
-
-class Encoder:
-    """Squares numbers, writes down its batches, and can be held, made to fail and made to die."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[float]] = []
-        self.free = threading.Event()
-        self.free.set()
-        self.busy = threading.Event()
-        self.broken = False
-
-    def __call__(self, batch: Sequence[float]) -> list[float | EngineFailed]:
-        self.busy.set()
-        assert self.free.wait(PATIENCE)
-        self.batches.append(list(batch))
-        if 666 in batch:
-            raise ArithmeticError("poisoned")
-        if 999 in batch:
-            raise SystemExit
-        if self.broken:
-            raise OSError("device lost")
-        return [EngineFailed("not a number") if value == 13 else value**2 for value in batch]
 
 
 @pytest.fixture
@@ -51,27 +26,6 @@ def worker(encoder: Encoder) -> Iterator[Batcher[float, float]]:
     yield batcher
     encoder.free.set()
     batcher.stop()
-
-
-def call(*values: float, size: float | None = None, deadline: float | None = None) -> Call[float, float]:
-    return Call(list(values), [size or value for value in values], deadline=deadline)
-
-
-def hold(encoder: Encoder, worker: Batcher[float, float]) -> Call[float, float]:
-    """Keep the worker inside a batch, so that what follows waits together."""
-    encoder.free.clear()
-    encoder.busy.clear()
-    first = call(1.0)
-    worker.submit([first])
-    assert encoder.busy.wait(PATIENCE)
-    return first
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.01)
 
 
 def test_results_come_in_order(worker: Batcher[float, float]) -> None:
@@ -137,12 +91,12 @@ def test_retry_after_is_the_measured_time_to_make_room(encoder: Encoder) -> None
     worker.start()
     hold(encoder, worker)
     until(lambda: encoder.busy.is_set())
-    worker.submit([call(90.0, size=90.0)])
+    waiting = call(90.0, size=90.0)
+    worker.submit([waiting])
     with pytest.raises(Overloaded) as caught:
         worker.submit([call(60.0)])
-    assert caught.value.retry_after_s == pytest.approx(5.0, abs=1.0)  # 50 over capacity at 10 a second
-    for piece in list(worker._queue):
-        piece.call.future.cancel()
+    assert 5.0 <= caught.value.retry_after_s <= 12.0  # 50 over capacity at 10 a second, or less on a busy machine
+    waiting.future.cancel()
     encoder.free.set()
     worker.stop()
 
@@ -186,18 +140,18 @@ def test_abandoning_work_that_runs_hurts_nobody(encoder: Encoder, worker: Batche
     assert after.future.result(PATIENCE) == [9.0]
 
 
-def test_an_exception_fails_its_batch_and_nothing_else(encoder: Encoder, worker: Batcher[float, float]) -> None:
+def test_one_bad_input_fails_alone(encoder: Encoder, worker: Batcher[float, float]) -> None:
     held = hold(encoder, worker)
-    poisoned, mate, other = call(666.0, size=5.0), call(5.0), call(20.0)
-    worker.submit([poisoned, mate, other])
+    poisoned, mates, other = call(666.0, size=5.0), [call(5.0), call(5.0), call(5.0)], call(20.0)
+    worker.submit([mates[0], poisoned, *mates[1:], other])
     encoder.free.set()
     assert held.future.result(PATIENCE) == [1.0]
-    for one in (poisoned, mate):
-        with pytest.raises(EngineFailed, match="ArithmeticError"):
-            one.future.result(PATIENCE)
+    assert [one.future.result(PATIENCE) for one in mates] == [[25.0]] * 3
+    with pytest.raises(EngineFailed, match="ArithmeticError"):
+        poisoned.future.result(PATIENCE)
     assert other.future.result(PATIENCE) == [400.0]
     assert worker.stats().failed_batches == 1
-    assert worker.healthy(timeout_s=PATIENCE, max_failures=5)
+    assert worker.healthy(timeout_s=PATIENCE, max_failures=1)
 
 
 def test_a_bad_result_fails_its_call_and_not_its_batch(encoder: Encoder, worker: Batcher[float, float]) -> None:
@@ -223,37 +177,44 @@ def test_the_rest_of_a_failed_call_is_not_run(encoder: Encoder, worker: Batcher[
     assert [20.0] not in encoder.batches
 
 
-def test_health_follows_failures_and_recovers_by_itself(encoder: Encoder, worker: Batcher[float, float]) -> None:
-    encoder.broken = True
-    for _ in range(3):
-        one = call(2.0)
-        worker.submit([one])
-        with pytest.raises(EngineFailed):
-            one.future.result(PATIENCE)
-    assert not worker.healthy(timeout_s=PATIENCE, max_failures=3)
-    encoder.broken = False
-    until(lambda: worker.healthy(timeout_s=PATIENCE, max_failures=3))
-
-
-def test_a_stuck_worker_is_not_healthy(encoder: Encoder, worker: Batcher[float, float]) -> None:
-    assert worker.healthy(timeout_s=5.0, max_failures=1)
+def test_interactive_work_goes_first_and_bulk_goes_on(encoder: Encoder, worker: Batcher[float, float]) -> None:
     hold(encoder, worker)
-    time.sleep(0.2)
-    assert not worker.healthy(timeout_s=0.1, max_failures=1)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_worker_answers_every_caller_and_is_not_healthy(encoder: Encoder, worker: Batcher[float, float]) -> None:
-    hold(encoder, worker)
-    killer, mate, waiting = call(999.0, size=5.0), call(5.0), call(20.0)
-    worker.submit([killer, mate, waiting])
+    bulk = [Call[float, float]([float(size)], [float(size)], bulk=True) for size in (21, 22)]
+    interactive = [call(float(size)) for size in (2, 4, 6, 8, 11, 15)]
+    worker.submit(bulk)
+    worker.submit(interactive)
     encoder.free.set()
-    for one in (killer, mate, waiting):
-        with pytest.raises(EngineFailed, match="died"):
-            one.future.result(PATIENCE)
-    until(lambda: not worker.healthy(timeout_s=PATIENCE, max_failures=5))
-    with pytest.raises(EngineFailed, match="not running"):
-        worker.submit([call(1.0)])
+    for one in [*bulk, *interactive]:
+        one.future.result(PATIENCE)
+    order = [batch[0] for batch in encoder.batches[1:]]
+    assert order == [2.0, 4.0, 6.0, 8.0, 21.0, 11.0, 15.0, 22.0]
+
+
+def test_what_would_be_late_is_refused_on_arrival(encoder: Encoder) -> None:
+    def slow(batch: Sequence[float]) -> list[float | EngineFailed]:
+        time.sleep(0.01 * sum(batch))  # 100 a second
+        return encoder(batch)
+
+    worker: Batcher[float, float] = Batcher("slow", slow, POLICY, probe=call(10.0), max_wait_s=0.7)
+    worker.start()
+    held = hold(encoder, worker)
+    now = time.monotonic()
+    worker.submit([call(50.0, deadline=now + PATIENCE)])
+    with pytest.raises(Overloaded, match="can wait for") as caught:
+        worker.submit([call(20.0, deadline=now + 0.3)])
+    assert caught.value.retry_after_s == 1.0
+    with pytest.raises(DeadlineExceeded, match="takes about"):
+        worker.submit([call(40.0, deadline=now + 0.1)])
+    worker.submit([call(30.0, deadline=now + PATIENCE)])
+    with pytest.raises(Overloaded):  # 0.8 s of work are in front, however far the deadline is
+        worker.submit([call(1.0, deadline=now + PATIENCE)])
+    with pytest.raises(Overloaded):
+        worker.check()
+    worker.check(bulk=True)
+    worker.check(admitted=True)
+    encoder.free.set()
+    assert held.future.result(PATIENCE) == [1.0]
+    worker.stop()
 
 
 def test_stopping_finishes_what_was_accepted(encoder: Encoder) -> None:
@@ -271,26 +232,3 @@ def test_stopping_finishes_what_was_accepted(encoder: Encoder) -> None:
     stopper.join(PATIENCE)
     assert held.future.result(0) == [1.0]
     assert [one.future.result(0) for one in accepted] == [[25.0], [100.0], [400.0]]
-
-
-def test_a_worker_that_does_not_work_does_not_start() -> None:
-    def broken(batch: Sequence[float]) -> list[float | EngineFailed]:
-        raise OSError("no device")
-
-    worker: Batcher[float, float] = Batcher("test", broken, POLICY, probe=call(1.0))
-    with pytest.raises(OSError, match="no device"):
-        worker.start()
-    assert not worker.healthy(timeout_s=PATIENCE, max_failures=1)
-
-
-def test_a_wrong_count_of_results_is_a_failure_of_the_batch() -> None:
-    answers = iter([[1.0], [1.0], [1.0, 2.0], [4.0]])
-    worker: Batcher[float, float] = Batcher("test", lambda _: next(answers), POLICY, probe=call(1.0))
-    worker.start()
-    first, second = call(1.0), call(2.0)
-    worker.submit([first])
-    with pytest.raises(EngineFailed, match="RuntimeError"):
-        first.future.result(PATIENCE)
-    worker.submit([second])
-    assert second.future.result(PATIENCE) == [4.0]
-    worker.stop()

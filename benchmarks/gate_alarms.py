@@ -1,0 +1,96 @@
+"""How often do the style gates fail a build in which nothing changed, and how often do they miss one that drifted?
+
+    python benchmarks/gate_alarms.py [--reruns 200]
+
+The sets are those of `examples/gates/`: six voices, eight lines each, two takes of the same voices and one in which two
+voices drifted. They are judged once, in this process; every rerun then draws lines anew with replacement. Without a
+change, each drawn line's two takes are dealt to "before" and "after" at random. With one, "after" is the drifted take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from results import ROOT, report
+
+from service.gates.rows import Row, Run, groups_of
+from service.gates.runner import Detail, Earlier, judge_set
+from service.gates.scorer import in_process
+from service.gates.sources import read_cases
+from service.gates.verdict import Gates, Outcome, judge
+
+GATES = ROOT / "examples" / "gates"
+DRIFTED = ("ben", "cora")
+
+
+async def judged(path: Path) -> dict[str, Row]:
+    """A set's rows by id."""
+    async with in_process() as client:
+        run = await judge_set(
+            read_cases(path),
+            client,
+            Detail(sentences=False),
+            earlier=Earlier({}),
+            journal=None,
+            in_flight=4,
+            on_done=lambda _: None,
+        )
+    assert run.coverage == 1.0, run.unjudged
+    return {row.id: row for row in run.rows}
+
+
+def rerun(
+    before: dict[str, Row], after: dict[str, Row], lines: int, rng: np.random.Generator, *, shuffled: bool
+) -> tuple[list[Row], list[Row]]:
+    """Both runs with `lines` lines a voice, drawn with replacement; `shuffled` deals the takes at random."""
+    then, now = [], []
+    for group, rows in groups_of(list(before.values())).items():
+        for number, place in enumerate(rng.integers(0, len(rows), lines)):
+            pair = [before[rows[place].id], after[rows[place].id]]
+            if shuffled and rng.random() < 0.5:
+                pair.reverse()
+            for side, row in zip((then, now), pair, strict=True):
+                side.append(replace(row, id=f"{group}-{number}", audio=""))
+    return then, now
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reruns", type=int, default=200)
+    args = parser.parse_args()
+    takes = {name: asyncio.run(judged(GATES / f"{name}.jsonl")) for name in ("baseline", "good", "drifted")}
+    rows = []
+    for lines in (8, 16, 32):
+        for confidence in (0.95, 0.99):
+            gates = Gates(confidence=confidence, resamples=5000)
+            alarms = found = named = strangers = 0
+            for number in range(args.reruns):
+                rng = np.random.default_rng([lines, number])
+                then, now = rerun(takes["baseline"], takes["good"], lines, rng, shuffled=True)
+                alarms += judge(Run(now), gates, then).outcome is not Outcome.PASSED
+                then, now = rerun(takes["baseline"], takes["drifted"], lines, rng, shuffled=False)
+                verdict = judge(Run(now), gates, then)
+                groups = {breach.group for breach in verdict.breaches if breach.group}
+                found += verdict.outcome is Outcome.FAILED
+                named += set(DRIFTED) <= groups
+                strangers += bool(groups - set(DRIFTED))
+            rows.append(
+                {
+                    "lines a voice": lines,
+                    "confidence": confidence,
+                    "reruns": args.reruns,
+                    "false alarms %": 100 * alarms / args.reruns,
+                    "drift found %": 100 * found / args.reruns,
+                    "both voices named %": 100 * named / args.reruns,
+                    "another voice named %": 100 * strangers / args.reruns,
+                }
+            )
+    report("gate_alarms", "Style gates on resampled sets", list(rows[0]), rows)
+
+
+if __name__ == "__main__":
+    main()

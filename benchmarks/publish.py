@@ -1,0 +1,89 @@
+"""Turns benchmarks/results/*.json into the tables and plots of docs/performance.md.
+
+python benchmarks/publish.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from plot import line_plot
+from results import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+PLOTS = ROOT / "docs" / "plots"
+TABLES: dict[str, tuple[str, ...]] = {
+    "load_summary": ("what", "value"),
+    "load": ("workload", "clients", "per second", "units a second", "p50 ms", "p99 ms", "refused", "lost", "other"),
+    "load_open": (
+        *("workload", "load", "offered a second", "per second", "goodput / peak", "p50 ms", "p99 ms", "p99 / single"),
+        *("refused", "refusal p99 ms", "late", "lost", "other"),
+    ),
+    "load_others": ("server", "clients", "per second", "p50 ms", "p99 ms", "cpu ms / request", "lost", "other"),
+    "batch_audio": ("batch_audio_s", "resident MB", "cpu ms / s of audio"),
+    "soak": ("minute", "per second", "p50 ms", "p99 ms", "ok", "refused", "lost", "other", "MB", "files", "threads"),
+}
+
+
+def main() -> int:
+    """Rewrite what lies between the page's markers, for each result that is there."""
+    page = PAGE.read_text("utf-8")
+    PLOTS.mkdir(exist_ok=True)
+    for name, columns in TABLES.items():
+        path = RESULTS / f"{name}.json"
+        if not path.exists() or f"<!-- {name}: begin -->" not in page:
+            continue
+        result = json.loads(path.read_text("utf-8"))
+        head, rest = page.split(f"<!-- {name}: begin -->")
+        _, tail = rest.split(f"<!-- {name}: end -->")
+        machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+        body = f"{_table(columns, result['rows'])}\n\nMachine: {machine}."
+        page = f"{head}<!-- {name}: begin -->\n{body}\n<!-- {name}: end -->{tail}"
+        _plot(name, result["rows"])
+    PAGE.write_text(page, "utf-8")
+    return 0
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def _plot(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    if name == "load":
+        kinds = list(dict.fromkeys(row["workload"] for row in rows))
+        for figure, column, label in (("p99", "p99 ms", "p99, ms"), ("throughput", "units a second", "units a second")):
+            lines = {k: [(r["clients"], r[column]) for r in rows if r["workload"] == k] for k in kinds}
+            _write(f"closed-{figure}", line_plot(f"Closed loop: {label}", "clients", label, lines))
+    if name == "load_open":
+        lines = {}
+        for kind in dict.fromkeys(row["workload"] for row in rows):
+            for share in ("p50", "p99"):
+                lines[f"{kind}, {share}"] = [(r["load"], r[f"{share} ms"]) for r in rows if r["workload"] == kind]
+        title = "Open loop: time of answered requests against load"
+        _write("open-latency", line_plot(title, "offered load / peak", "ms", lines))
+    if name == "load_others":
+        servers = list(dict.fromkeys(row["server"] for row in rows))
+        for figure, column in (("throughput", "per second"), ("p99", "p99 ms")):
+            lines = {s: [(r["clients"], r[column]) for r in rows if r["server"] == s] for s in servers}
+            _write(f"others-{figure}", line_plot(f"One text a request: {column}", "clients", column, lines))
+
+
+def _write(name: str, svg: str) -> None:
+    (PLOTS / f"{name}.svg").write_text(svg, "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""Every call of the API, once: what is sent for it and what comes back. The clients differ only in how they send."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
+from urllib.parse import quote
+
+from clsp_client import answers
+from clsp_client.audio import Audio, data_uri, media_type
+
+T = TypeVar("T")
+Metadata = Mapping[str, Any]
+Filter = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request. `options` are httpx's (`json`, `params`, `files`, `data`, `headers`).
+
+    `decode` turns the body's bytes into the answer; None means JSON.
+    """
+
+    method: str
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    decode: Callable[[bytes], T] | None = None
+
+
+class QueryPart(TypedDict, total=False):
+    """One thing that hits should sound like, or with a negative weight should not: one of the first four."""
+
+    text: str
+    audio: str
+    item_id: str
+    vector: Sequence[float]
+    weight: float
+    aspect: Literal["all", "style"]
+
+
+@dataclass(frozen=True)
+class NewClip:
+    """A clip to add. `filename` is needed with bytes, and is the file's own name with a path."""
+
+    audio: Path | bytes
+    id: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    filename: str | None = None
+
+    def named(self, position: int) -> str:
+        """The name under which it is sent."""
+        own = self.audio.name if isinstance(self.audio, Path) else f"clip-{position}"
+        return self.filename or own
+
+
+def models() -> Call[list[answers.Model]]:
+    """The served model, in a list of one."""
+    return Call("GET", "/v1/models", decode=_member("data"))
+
+
+def ready() -> Call[dict[str, str]]:
+    """Whether the service can serve: raises ProblemError with status 503 while it cannot."""
+    return Call("GET", "/readyz")
+
+
+def collections() -> Call[list[answers.Collection]]:
+    """All collections, by name."""
+    return Call("GET", "/v1/collections", decode=_member("data"))
+
+
+def collection(name: str) -> Call[answers.Collection]:
+    """One collection."""
+    return Call("GET", _collection(name))
+
+
+def create_collection(name: str, *, description: str = "") -> Call[answers.Collection]:
+    """Make a collection, unless it is there."""
+    return Call("PUT", _collection(name), {"json": {"description": description} if description else {}})
+
+
+def delete_collection(name: str) -> Call[None]:
+    """Drop a collection with all its clips."""
+    return Call("DELETE", _collection(name), decode=_nothing)
+
+
+def add_items(collection: str, clips: Sequence[NewClip]) -> Call[answers.AddedItems]:
+    """Add or replace clips, all of them or none; they are on disk when this returns. Raises OSError for a bad path."""
+    files = []
+    about = []
+    for position, clip in enumerate(clips):
+        name = clip.named(position)
+        kind = media_type(Path(name))
+        data = clip.audio.read_bytes() if isinstance(clip.audio, Path) else clip.audio
+        files.append(("files", (name, data, kind)))
+        about.append({"file": name, "metadata": dict(clip.metadata), **_given(id=clip.id)})
+    form = {"metadata": json.dumps({"items": about}, ensure_ascii=False)}
+    return Call("POST", f"{_collection(collection)}/items", {"files": files, "data": form})
+
+
+def items_page(
+    collection: str, *, cursor: str | None = None, limit: int = 100, filter: Filter | None = None
+) -> Call[answers.ItemPage]:
+    """One page of items, by id."""
+    wanted = _given(cursor=cursor, limit=limit, filter=json.dumps(filter) if filter is not None else None)
+    return Call("GET", f"{_collection(collection)}/items", {"params": wanted})
+
+
+def item(collection: str, id: str) -> Call[answers.Item]:
+    """One item."""
+    return Call("GET", _item(collection, id))
+
+
+def patch_item(collection: str, id: str, metadata: Metadata) -> Call[answers.Item]:
+    """Edit metadata (RFC 7396): members replace those of the same name, None removes one."""
+    return Call("PATCH", _item(collection, id), {"json": {"metadata": dict(metadata)}})
+
+
+def delete_item(collection: str, id: str) -> Call[None]:
+    """Drop one item."""
+    return Call("DELETE", _item(collection, id), decode=_nothing)
+
+
+def item_audio(collection: str, id: str) -> Call[bytes]:
+    """The kept audio, as it was uploaded."""
+    return Call("GET", f"{_item(collection, id)}/audio", decode=_bytes)
+
+
+def search(
+    collection: str,
+    query: str | Sequence[QueryPart],
+    *,
+    top_k: int = 10,
+    filter: Filter | None = None,
+    min_score: float | None = None,
+    diversity: float | None = None,
+    include_query_item: bool | None = None,
+) -> Call[answers.Hits]:
+    """The items whose best segment is nearest to a text, or to weighted parts."""
+    asked = query if isinstance(query, str) else list(query)
+    options = _given(filter=filter, min_score=min_score, diversity=diversity, include_query_item=include_query_item)
+    return Call("POST", f"{_collection(collection)}/search", {"json": {"query": asked, "top_k": top_k, **options}})
+
+
+def classify(
+    clips: Iterable[Audio], *, preset: str | None = None, labels: Sequence[str] | Mapping[str, Any] | None = None
+) -> Call[answers.Labels]:
+    """A label for each clip, from a preset of the model or from labels of one's own."""
+    body = {"inputs": [data_uri(clip) for clip in clips], **_given(preset=preset, labels=labels)}
+    return Call("POST", "/v1/classify", {"json": body})
+
+
+def score(
+    pairs: Iterable[tuple[Audio, str]],
+    *,
+    curve: bool | None = None,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    sentences: bool | None = None,
+    attributes: bool | None = None,
+) -> Call[answers.Scores]:
+    """How well clips fit their captions; `window_s` and `hop_s` are of the curve, as are the sentences' curves."""
+    rows = [{"audio": data_uri(clip), "caption": caption} for clip, caption in pairs]
+    options = _given(curve=curve, window_s=window_s, hop_s=hop_s, sentences=sentences, attributes=attributes)
+    return Call("POST", "/v1/score", {"json": {"pairs": rows, **options}})
+
+
+def embed_texts(texts: Sequence[str]) -> Call[answers.Embeddings]:
+    """Texts as unit vectors."""
+    return _embed(list(texts), "text")
+
+
+def embed_clips(clips: Iterable[Audio]) -> Call[answers.Embeddings]:
+    """Clips as unit vectors."""
+    return _embed([data_uri(clip) for clip in clips], "audio")
+
+
+def _embed(inputs: list[str], modality: Literal["text", "audio"]) -> Call[answers.Embeddings]:
+    return Call("POST", "/v1/embeddings", {"json": {"input": inputs, "modality": modality}})
+
+
+def _collection(name: str) -> str:
+    return f"/v1/collections/{quote(name, safe='')}"
+
+
+def _item(collection: str, id: str) -> str:
+    return f"{_collection(collection)}/items/{quote(id, safe='')}"
+
+
+def _given(**values: object) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _member(name: str) -> Callable[[bytes], Any]:
+    return lambda body: json.loads(body)[name]
+
+
+def _bytes(body: bytes) -> bytes:
+    return body
+
+
+def _nothing(body: bytes) -> None:
+    return None
+
+
+def decoded(call: Call[T], body: bytes) -> T:
+    """The answer of a successful call. Raises ValueError when the body is not what the call promises."""
+    if call.decode is not None:
+        return call.decode(body)
+    return cast(T, json.loads(body))

@@ -1,0 +1,138 @@
+"""Takes the pictures of the page and of the report that are in docs/images/, in headless Chromium.
+
+    python docs/screenshots.py            # needs chromium and chromedriver on the PATH; a minute or two
+
+The page shows the example library on a service of its own; the report is of `examples/gates/`: the drifted set against
+the baseline, as docs/gates.md runs it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from clsp_client import Client
+from service.cli_ingest import Ingest, read_source
+from service.cli_local import local_server
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+LIBRARY = ROOT / "examples" / "library"
+GATES = ROOT / "examples" / "gates"
+Browser = webdriver.Chrome
+
+
+@contextmanager
+def browser(*, width: int, dark: bool = False) -> Iterator[Browser]:
+    """A headless Chromium whose window is as wide as asked."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},900"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(shutil.which("chromedriver"))))
+    try:
+        # Windows cannot be narrower than some 500 pixels; a device can.
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        yield driver
+    finally:
+        driver.quit()
+
+
+def until(page: Browser, condition: Callable[[Browser], object]) -> None:
+    """Wait for a condition."""
+    WebDriverWait(page, 120).until(condition)
+
+
+def shoot(page: Browser, name: str, *, height: int) -> None:
+    """Save the top of the page, `height` pixels of it at most."""
+    time.sleep(0.4)  # for fonts and meters to settle
+    whole = page.execute_script("return document.documentElement.scrollHeight")
+    width = page.execute_script("return window.innerWidth")
+    metrics = {"width": width, "height": min(height, whole), "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.execute_script("window.scrollTo(0, 0)")
+    time.sleep(0.4)
+    page.save_screenshot(str(IMAGES / name))
+    print(f"docs/images/{name}")
+
+
+def search(page: Browser, url: str, text: str) -> None:
+    """Ask for a text, and wait for the hits' waveforms."""
+    page.get(url)
+    until(page, lambda page: page.find_element(By.ID, "identity").text not in ("", "unknown"))
+    page.find_element(By.ID, "query").send_keys(text, Keys.ENTER)
+    until(page, lambda page: len(page.find_elements(By.CSS_SELECTOR, "#hits .track .wave")) >= 3)
+
+
+def page_pictures(url: str) -> None:
+    """The views of the page."""
+    with browser(width=1100) as page:
+        search(page, url, "somebody whispers, not a woman")
+        shoot(page, "page-search.png", height=1000)
+        search(page, f"{url}/#search", "A man whispers, and then suddenly speaks loudly.")
+        (row,) = [one for one in page.find_elements(By.CSS_SELECTOR, "#hits li") if "man-whisper-then-loud" in one.text]
+        row.find_element(By.CSS_SELECTOR, ".over-time").click()
+        until(page, lambda page: page.find_elements(By.CSS_SELECTOR, "#hits .curves"))
+        page.execute_script("document.getElementById('hits').prepend(arguments[0])", row)
+        shoot(page, "page-over-time.png", height=900)
+        page.get(f"{url}/#judge")
+        page.find_element(By.ID, "file").send_keys(str(LIBRARY / "woman-slow-then-fast.ogg"))
+        until(page, lambda page: page.find_elements(By.CSS_SELECTOR, "#clip-track .wave"))
+        caption = "A woman speaks very slowly at first and then very fast, in a deep voice."
+        page.find_element(By.ID, "caption").send_keys(caption, Keys.ENTER)
+        until(page, lambda page: page.find_elements(By.CSS_SELECTOR, "#verdict .attribute"))
+        shoot(page, "page-judge.png", height=1200)
+        page.get(f"{url}/#library")
+        until(page, lambda page: page.find_elements(By.CSS_SELECTOR, "#items tbody tr"))
+        names = ("man-us-low.ogg", "woman-us-high.ogg", "manifest.jsonl")
+        page.find_element(By.ID, "upload-files").send_keys("\n".join(str(LIBRARY / name) for name in names))
+        until(page, lambda page: "Done" in page.find_element(By.ID, "jobs").text)
+        shoot(page, "page-library.png", height=900)
+    with browser(width=390, dark=True) as page:
+        search(page, url, "warm, low, slow, slightly amused")
+        shoot(page, "page-phone.png", height=1100)
+
+
+def report_picture(folder: Path) -> None:
+    """The report of a set in which two voices drifted."""
+    clsp = Path(sys.executable).with_name("clsp")
+    for arguments in (
+        ("baseline.jsonl", "--out", str(folder / "baseline")),
+        ("drifted.jsonl", "--out", str(folder / "drifted"), "--baseline", str(folder / "baseline")),
+    ):
+        subprocess.run([str(clsp), "score", *arguments], cwd=GATES, check=False)  # noqa: S603
+    with browser(width=1100) as page:
+        page.get((folder / "drifted" / "report.html").as_uri())
+        shoot(page, "report.png", height=2400)
+
+
+def main() -> int:
+    """Take all pictures."""
+    IMAGES.mkdir(exist_ok=True)
+    with local_server() as server, Client(server.url) as client:
+        ingest = Ingest(client, "examples")
+        ingest.prepare()
+        for _ in ingest.steps(read_source(LIBRARY / "manifest.jsonl")):
+            pass
+        page_pictures(server.url)
+    with tempfile.TemporaryDirectory(prefix="clsp-report-") as folder:
+        report_picture(Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

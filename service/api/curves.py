@@ -1,0 +1,75 @@
+"""Windows finer than the model's own, for curves over time: each is embedded as a clip of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_export.windows import plan_windows
+from service.api.deps import Services
+from service.engine import ClipResult
+from service.errors import ProblemError
+from service.schemas import ScoreOptions
+
+SENTENCE_WINDOW_S = 3.0
+"""Long enough for the encoder to hear a style, short enough to place a change."""
+HOPS_A_WINDOW = 4
+
+
+@dataclass(frozen=True)
+class CurvePolicy:
+    """How a curve's windows lie."""
+
+    window_s: float
+    hop_s: float
+
+
+def curve_policy(services: Services, options: ScoreOptions, sentences: int) -> CurvePolicy | None:
+    """The windows for a caption of so many sentences; None where the model's own will do. Raises ProblemError."""
+    manifest = services.engine.manifest
+    window_s, hop_s = options.window_s, options.hop_s
+    if window_s is None:
+        if sentences < 2:  # fine windows cost several times the clip, and one sentence gives way to no other
+            return None
+        window_s = min(SENTENCE_WINDOW_S, manifest.window_s)
+    if not manifest.min_s <= window_s <= manifest.window_s:
+        limit = manifest.min_s if window_s < manifest.min_s else manifest.window_s
+        detail = f"window_s: {window_s:g} s; {manifest.min_s:g} to {manifest.window_s:g} s are this model's"
+        raise ProblemError("limit-exceeded", detail, field="window_s", limit=limit)
+    return CurvePolicy(window_s, window_s / HOPS_A_WINDOW if hop_s is None else hop_s)
+
+
+async def embed_windows(
+    services: Services,
+    samples: NDArray[np.float32],
+    whole: ClipResult,
+    policy: CurvePolicy,
+    field: str,
+    deadline: float,
+) -> ClipResult:
+    """A decoded clip in the policy's windows. Raises ProblemError when they are too many, and the engine's errors."""
+    manifest, most = services.engine.manifest, services.settings.max_curve_points
+    rate = manifest.sample_rate
+    points = 1 + max(0.0, len(samples) / rate - policy.window_s) / policy.hop_s
+    if points > most:
+        detail = f"{field}: {int(points)} windows of {policy.window_s:g} s each {policy.hop_s:g} s; at most {most}"
+        raise ProblemError("limit-exceeded", detail, field="hop_s", limit=most)
+    ranges = plan_windows(
+        len(samples), sample_rate=rate, window_s=policy.window_s, hop_s=policy.hop_s, min_s=manifest.min_s
+    )
+    if len(ranges) == 1:
+        return whole
+    tasks = [
+        asyncio.create_task(services.engine.embed_clip(samples[start:stop], deadline=deadline, admitted=True))
+        for start, stop in ranges
+    ]
+    try:
+        results = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    windows = [(start / rate, stop / rate) for start, stop in ranges]
+    return ClipResult(windows, np.stack([result.pooled for result in results]), whole.pooled)

@@ -1,0 +1,188 @@
+"""The use case behind `clsp score`: read the set, judge it, hold it against the gates, write what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+
+from clsp_client import AUDIO_SUFFIXES, AsyncClient
+from service.gates.report.junit import junit
+from service.gates.report.page import page, worst_rows
+from service.gates.report.sound import Sound, read_sound
+from service.gates.report.terminal import summary
+from service.gates.rows import Case, Row, Run, Unjudged, dump, read_rows, write_rows
+from service.gates.runner import Detail, Earlier, judge_set, read_earlier
+from service.gates.scorer import in_process, remote
+from service.gates.sources import ONE_GROUP, SourceError, read_cases
+from service.gates.verdict import Gates, Verdict, judge
+
+ROWS, PARTIAL, UNJUDGED = "scores.jsonl", "scores.partial.jsonl", "unjudged.jsonl"
+JUNIT, REPORT, SUMMARY = "junit.xml", "report.html", "run.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `clsp score` was asked for."""
+
+    source: Path
+    caption: str | None
+    out: Path | None
+    baseline: Path | None
+    audio_root: Path | None
+    detail: Detail
+    gates: Gates
+    players: int
+    in_flight: int
+    fresh: bool
+    url: str | None
+    api_key: str | None
+    bundle: Path | None
+    patience_s: float
+
+
+@dataclass
+class Result:
+    """A finished run."""
+
+    cases: list[Case]
+    run: Run
+    verdict: Verdict
+    written: list[Path] = field(default_factory=list)
+
+    def run_as_json(self) -> Iterator[dict[str, Any]]:
+        """The rows as JSON objects, judged ones first."""
+        yield from (json.loads(dump(row)) for row in self.run.rows)
+        yield from (json.loads(dump(one)) for one in self.run.unjudged)
+
+    def tables(self) -> list[RenderableType]:
+        """What people see in the terminal."""
+        return summary(self.run, self.verdict)
+
+
+async def run_score(options: Options, on_progress: Callable[[int, int], None]) -> Result:
+    """Do it. Raises SourceError, RowsError, ClspError, OSError, and ImportError without the inference packages."""
+    cases = _cases(options)
+    baseline = read_rows(_rows_of(options.baseline)) if options.baseline is not None else None
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+    earlier = _earlier(options)
+    finished = 0
+
+    def on_done(_: Row | Unjudged) -> None:
+        nonlocal finished
+        finished += 1
+        on_progress(finished, len(cases))
+
+    on_progress(0, len(cases))
+    async with _connect(options) as client:
+        run = await judge_set(
+            cases,
+            client,
+            options.detail,
+            earlier=earlier,
+            journal=None if options.out is None else options.out / PARTIAL,
+            in_flight=options.in_flight,
+            on_done=on_done,
+        )
+    verdict = judge(run, options.gates, baseline)
+    result = Result(cases, run, verdict)
+    if options.out is not None:
+        _write(options, options.out, result)
+    return result
+
+
+def _cases(options: Options) -> list[Case]:
+    source = options.source
+    if options.caption is not None:
+        return [Case(source.name, source, options.caption, ONE_GROUP, str(source))]
+    if source.is_file() and source.suffix.lower() in AUDIO_SUFFIXES:
+        raise SourceError(f"{source} is one clip: give its caption after it")
+    return read_cases(source, audio_root=options.audio_root)
+
+
+def _connect(options: Options) -> AbstractAsyncContextManager[AsyncClient]:
+    if options.url:
+        return remote(options.url, options.api_key, patience_s=options.patience_s)
+    return in_process(options.bundle)
+
+
+def _rows_of(baseline: Path) -> Path:
+    return baseline / ROWS if baseline.is_dir() else baseline
+
+
+def _earlier(options: Options) -> Earlier:
+    """What may be reused: rows that this folder holds, if they were made with the same detail."""
+    if options.out is None:
+        return Earlier({})
+    marker = options.out / SUMMARY
+    wanted = asdict(options.detail)
+    try:
+        same = json.loads(marker.read_text("utf-8")).get("detail") == wanted
+    except (OSError, ValueError, AttributeError):
+        same = False
+    if options.fresh or not same:
+        (options.out / PARTIAL).unlink(missing_ok=True)
+        marker.write_text(json.dumps({"detail": wanted, "outcome": "unfinished"}, indent=2) + "\n", "utf-8")
+        return Earlier({})
+    return read_earlier([options.out / ROWS, options.out / PARTIAL])
+
+
+def _write(options: Options, out: Path, result: Result) -> None:
+    run, verdict = result.run, result.verdict
+    write_rows(out / ROWS, run.rows)
+    (out / PARTIAL).unlink(missing_ok=True)
+    if run.unjudged:
+        write_rows(out / UNJUDGED, run.unjudged)
+    else:
+        (out / UNJUDGED).unlink(missing_ok=True)
+    name = options.source.name or str(options.source)
+    (out / JUNIT).write_text(junit(run, verdict, name=name), "utf-8")
+    paths = {case.id: case.audio for case in result.cases}
+
+    def sounds(row: Row) -> Sound | None:
+        return read_sound(paths[row.id])
+
+    shown = worst_rows(run, verdict, options.players)
+    html = page(run, verdict, name=name, shown=shown, sounds=sounds, gates=describe(options))
+    (out / REPORT).write_text(html, "utf-8")
+    (out / SUMMARY).write_text(json.dumps(_summary(options, result), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    names = [ROWS, *([UNJUDGED] if run.unjudged else []), JUNIT, REPORT, SUMMARY]
+    result.written = [out / written for written in names]
+
+
+def _summary(options: Options, result: Result) -> dict[str, Any]:
+    run, verdict = result.run, result.verdict
+    return {
+        "outcome": verdict.outcome.name.lower(),
+        "judged": len(run.rows),
+        "unjudged": len(run.unjudged),
+        "coverage": round(run.coverage, 6),
+        "identity": run.rows[0].identity if run.rows else None,
+        "undecided": verdict.undecided,
+        "breaches": [asdict(breach) for breach in verdict.breaches],
+        "gates": asdict(options.gates),
+        "detail": asdict(options.detail),
+    }
+
+
+def describe(options: Options) -> str:
+    """The gates in words."""
+    gates = options.gates
+    named = (
+        ("match of a clip", gates.min_match),
+        ("cosine of a clip", gates.min_cosine),
+        ("percentile of a clip", gates.min_percentile),
+        ("mean match of a group", gates.min_group_match),
+    )
+    words = [f"{name} at least {value:g}" for name, value in named if value is not None]
+    if options.baseline is not None:
+        tolerated = f" by more than {gates.max_drop:g}" if gates.max_drop else ""
+        words.append(f"no drop{tolerated} since the baseline at {gates.confidence:.2%} confidence")
+    words.append(f"coverage {gates.min_coverage:.0%}")
+    return "; ".join(words)

@@ -1,0 +1,144 @@
+"""A run against its baseline: the same clips, pair by pair, as a whole, by group and by attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from service.gates.rows import Row, groups_of
+from service.gates.statistics import PairedTest, holm, paired_bootstrap
+
+COSINE = "cosine"
+_Key = tuple[str, str, bool]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One clip in both runs."""
+
+    before: Row
+    after: Row
+
+    @property
+    def change(self) -> float:
+        """Of the cosine; negative where the clip fits its caption less well than it did."""
+        return self.after.cosine - self.before.cosine
+
+    def margins(self) -> Iterator[tuple[str, _Key, float]]:
+        """(family, claim, change of its margin) for every claim judged in both runs."""
+        for now in self.after.attributes:
+            then = self.before.attribute(now.key)
+            if then is not None:
+                yield now.family, now.key, now.margin - then.margin
+
+
+@dataclass(frozen=True)
+class Change:
+    """One question that was asked of the pairs. `measure` is "cosine" or an attribute's family; group None is all.
+
+    `p` is corrected for all questions of the comparison; `pairs` are those that bear on it.
+    """
+
+    group: str | None
+    measure: str
+    test: PairedTest
+    p: float
+    fell: bool
+    pairs: tuple[Pair, ...]
+
+    @property
+    def name(self) -> str:
+        """As people read it."""
+        where = "all clips" if self.group is None else f"group {self.group}"
+        return f"{where}, {'cosine' if self.measure == COSINE else f'attribute {self.measure}'}"
+
+
+@dataclass
+class Comparison:
+    """What changed since the baseline. `removed` and `recaptioned` ids could not be paired, `added` ones are new."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    recaptioned: list[str] = field(default_factory=list)
+    identities: tuple[str, str] | None = None
+    """(baseline's, this run's) where they differ: then nothing was compared."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether both runs were judged by the same model under the same policy."""
+        return self.identities is None
+
+
+def pair_up(before: Sequence[Row], after: Sequence[Row], unjudged: Sequence[str]) -> Comparison:
+    """Pair two runs by id. `unjudged` are ids of this run that have no row: they count as neither removed nor new."""
+    comparison = Comparison()
+    identities = {row.identity for row in before}, {row.identity for row in after}
+    if before and after and identities[0] != identities[1]:
+        comparison.identities = ", ".join(sorted(identities[0])), ", ".join(sorted(identities[1]))
+        return comparison
+    then = {row.id: row for row in before}
+    now = {row.id: row for row in after}
+    comparison.removed = sorted(then.keys() - now.keys() - set(unjudged))
+    comparison.added = sorted(now.keys() - then.keys())
+    for id in (row.id for row in after if row.id in then):
+        if then[id].caption == now[id].caption:
+            comparison.pairs.append(Pair(then[id], now[id]))
+        else:
+            comparison.recaptioned.append(id)
+    return comparison
+
+
+def find_changes(
+    comparison: Comparison, *, confidence: float, max_drop: float, min_pairs: int, resamples: int, seed: int
+) -> None:
+    """Ask whether cosines and attribute margins fell; the answers go into `comparison.changes`.
+
+    All questions together are wrong with a chance of 1 - `confidence` (Holm). `max_drop` is tolerated of cosines.
+    A question with fewer than `min_pairs` pairs is not asked.
+    """
+    asked = [one for one in _questions(comparison.pairs) if len(one[2]) >= min_pairs]
+    tests = [
+        paired_bootstrap(
+            differences,
+            confidence=confidence,
+            tolerated=max_drop if measure == COSINE else 0.0,
+            resamples=resamples,
+            seed=seed,
+        )
+        for _, measure, differences, _ in asked
+    ]
+    for (group, measure, _, pairs), test, p in zip(asked, tests, holm([test.p for test in tests]), strict=True):
+        fell = p <= 1 - confidence
+        comparison.changes.append(Change(group, measure, test, p, fell, tuple(pairs)))
+
+
+def _questions(pairs: Sequence[Pair]) -> Iterator[tuple[str | None, str, list[float], list[Pair]]]:
+    """(group, measure, differences, pairs)."""
+    yield None, COSINE, [pair.change for pair in pairs], list(pairs)
+    groups = groups_of([pair.after for pair in pairs])
+    by_id = {pair.after.id: pair for pair in pairs}
+    for group, rows in groups.items():
+        members = [by_id[row.id] for row in rows]
+        if len(groups) > 1:
+            yield group, COSINE, [pair.change for pair in members], members
+        families = sorted({family for pair in members for family, _, _ in pair.margins()})
+        for family in families:
+            changes = [(pair, _mean_change(pair, family)) for pair in members]
+            kept = [(pair, change) for pair, change in changes if change is not None]
+            yield group, family, [change for _, change in kept], [pair for pair, _ in kept]
+
+
+def _mean_change(pair: Pair, family: str) -> float | None:
+    """One number a clip, or its claims would count as independent clips."""
+    changes = [change for name, _, change in pair.margins() if name == family]
+    return sum(changes) / len(changes) if changes else None
+
+
+def fallen(pair: Pair, measure: str) -> float:
+    """How far a pair moved in one measure, for sorting: most negative first."""
+    if measure == COSINE:
+        return pair.change
+    change = _mean_change(pair, measure)
+    return 0.0 if change is None else change

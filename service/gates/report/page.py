@@ -1,0 +1,267 @@
+"""The HTML report: one self-contained page that says what failed, where in the clip, and lets people listen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from statistics import fmean
+from string import Template
+
+from service.gates.compare import COSINE, Change, Comparison
+from service.gates.report import charts
+from service.gates.report.sound import Sound
+from service.gates.rows import Row, Run, groups_of
+from service.gates.verdict import Outcome, Verdict
+
+_WORDS = {Outcome.PASSED: "passed", Outcome.FAILED: "failed", Outcome.UNDECIDED: "could not be judged"}
+_CLASSES = {Outcome.PASSED: "passed", Outcome.FAILED: "failed", Outcome.UNDECIDED: "undecided"}
+
+
+def page(
+    run: Run, verdict: Verdict, *, name: str, shown: Sequence[Row], sounds: Callable[[Row], Sound | None], gates: str
+) -> str:
+    """The whole page. `shown` are the clips with players, the worst first; `gates` says in words what was asked."""
+    body = "\n".join(
+        part
+        for part in (
+            _header(run, verdict, name, gates),
+            "<main>",
+            _breaches(verdict),
+            _unjudged(run),
+            _distributions(run, verdict),
+            _groups(run, verdict),
+            _changes(verdict.comparison),
+            _clips(shown, verdict, sounds),
+            "</main>",
+            _footer(),
+        )
+        if part
+    )
+    template = Template(files("service.gates.report").joinpath("template.html").read_text("utf-8"))
+    return template.substitute(title=escape(f"{name}: {_WORDS[verdict.outcome]}"), body=body)
+
+
+def worst_rows(run: Run, verdict: Verdict, count: int) -> list[Row]:
+    """The clips worth hearing: those that break a gate of their own, then those of failed groups, then the lowest."""
+    order: list[str] = [breach.id for breach in verdict.breaches if breach.id is not None]
+    depth = max((len(breach.clips) for breach in verdict.breaches), default=0)
+    for place in range(depth):  # turn by turn, so that each failed group is heard
+        order += [breach.clips[place] for breach in verdict.breaches if breach.id is None and place < len(breach.clips)]
+    order += [row.id for row in sorted(run.rows, key=lambda row: row.match_probability)]
+    by_id = {row.id: row for row in run.rows}
+    return [by_id[id] for id in dict.fromkeys(order) if id in by_id][:count]
+
+
+def _header(run: Run, verdict: Verdict, name: str, gates: str) -> str:
+    total = len(run.rows) + len(run.unjudged)
+    identity = run.rows[0].identity if run.rows else "none"
+    facts = [
+        f"<b>{len(run.rows)}</b> of <b>{total}</b> clips judged ({run.coverage:.1%})",
+        f"model <b>{escape(identity)}</b>",
+        f"gates: {escape(gates)}",
+    ]
+    items = "".join(f"<li>{fact}</li>" for fact in facts)
+    return (
+        f'<header><h1>{escape(name)}</h1><span class="verdict {_CLASSES[verdict.outcome]}">'
+        f'{_WORDS[verdict.outcome]}</span><ul class="facts">{items}</ul></header>'
+    )
+
+
+def _breaches(verdict: Verdict) -> str:
+    if not (verdict.breaches or verdict.undecided):
+        return ""
+    rows = [("could not be judged", "", reason, "") for reason in verdict.undecided]
+    rows += [
+        (
+            breach.gate,
+            breach.id or (f"group {breach.group}" if breach.group else "all clips"),
+            breach.message,
+            ", ".join(breach.attributes),
+        )
+        for breach in verdict.breaches
+    ]
+    cells = [[escape(cell) for cell in row] for row in rows]
+    return _section("What failed", _table(("gate", "where", "what", "attributes"), cells))
+
+
+def _unjudged(run: Run) -> str:
+    if not run.unjudged:
+        return ""
+    rows = [[escape(one.id), escape(one.audio), escape(one.reason)] for one in run.unjudged]
+    return _section("Clips that could not be judged", _table(("clip", "file", "why"), rows))
+
+
+def _distributions(run: Run, verdict: Verdict) -> str:
+    comparison = verdict.comparison
+    before = [pair.before.match_probability for pair in comparison.pairs] if comparison else None
+    now = [row.match_probability for row in run.rows]
+    key = '<span class="key" style="background:var(--now)"></span>this run'
+    if before:
+        key += ' <span class="key" style="background:var(--then)"></span>baseline'
+    figures = [_figure(charts.distribution(now, before), f"Match probability, share of clips. {key}")]
+    if comparison and comparison.pairs:
+        drawn = charts.changes([pair.change for pair in comparison.pairs])
+        figures.append(_figure(drawn, f"Change of cosine since the baseline, {len(comparison.pairs)} pairs"))
+    return _section("Distributions", f'<div class="charts">{"".join(figures)}</div>')
+
+
+def _groups(run: Run, verdict: Verdict) -> str:
+    comparison = verdict.comparison
+    changed = {c.group: c for c in comparison.changes if c.measure == COSINE} if comparison else {}
+    rows = []
+    for group, members in groups_of(run.rows).items():
+        lowest = min(members, key=lambda row: row.match_probability)
+        change = changed.get(group)
+        rows.append(
+            [
+                escape(group),
+                str(len(members)),
+                f"{fmean(row.match_probability for row in members):.3f}",
+                f"{fmean(row.cosine for row in members):.3f}",
+                f"{lowest.match_probability:.3f} <span class=dim>{escape(lowest.id)}</span>",
+                "" if change is None else f"{change.test.mean:+.3f}",
+                _state(any(breach.group == group for breach in verdict.breaches)),
+            ]
+        )
+    columns = ("group", "#clips", "#mean match", "#mean cosine", "lowest match", "#change of cosine", "")
+    return _section("Groups", _table(columns, rows))
+
+
+def _changes(comparison: Comparison | None) -> str:
+    if comparison is None or not comparison.comparable:
+        return ""
+    notes = [
+        f"{len(ids)} {word}: {', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}"
+        for ids, word in (
+            (comparison.added, "new clips"),
+            (comparison.removed, "clips of the baseline are gone"),
+            (comparison.recaptioned, "clips have another caption than in the baseline, and were not compared"),
+        )
+        if ids
+    ]
+    text = "".join(f"<p class=dim>{escape(note)}</p>" for note in notes)
+    ordered = sorted(comparison.changes, key=lambda change: (not change.fell, change.test.mean))
+    reaches = {
+        kind: max((abs(b) for c in ordered if (c.measure == COSINE) is kind for b in _bounds(c)), default=1.0)
+        for kind in (True, False)
+    }
+    rows = [
+        [
+            escape(change.group or "all clips"),
+            escape(change.measure),
+            str(change.test.pairs),
+            f"{change.test.mean:+.3f}",
+            charts.interval(
+                change.test.low,
+                change.test.mean,
+                change.test.high,
+                reaches[change.measure == COSINE],
+                fell=change.fell,
+            ),
+            f"{change.p:.4f}",
+            _state(change.fell, "fell"),
+        ]
+        for change in ordered
+    ]
+    columns = ("group", "measure", "#pairs", "#mean change", "interval", "#p, corrected", "")
+    return _section("Since the baseline", text + _table(columns, rows))
+
+
+def _bounds(change: Change) -> tuple[float, float]:
+    return change.test.low, change.test.high
+
+
+def _clips(shown: Sequence[Row], verdict: Verdict, sounds: Callable[[Row], Sound | None]) -> str:
+    before = {pair.after.id: pair.before for pair in verdict.comparison.pairs} if verdict.comparison else {}
+    articles = [_clip(number, row, before.get(row.id), verdict, sounds(row)) for number, row in enumerate(shown)]
+    return f"<h2>Clips to listen to</h2>{''.join(articles)}" if articles else ""
+
+
+def _clip(number: int, row: Row, before: Row | None, verdict: Verdict, sound: Sound | None) -> str:
+    scores = [f"match <b>{row.match_probability:.3f}</b>", f"cosine <b>{row.cosine:.3f}</b>"]
+    if before is not None:
+        scores.append(f"was {before.cosine:.3f}")
+    if row.percentile is not None:
+        scores.append(f"percentile {row.percentile:.0f}")
+    why = "".join(
+        f'<p class="bad">{escape(f"{breach.gate}: {breach.message}")}</p>' for breach in verdict.of_clip(row.id)
+    )
+    return (
+        f'<article id="clip-{number}"><div class="row"><h3>{escape(row.id)}</h3>'
+        f'<span class="dim">{escape(row.group)} · {" · ".join(scores)}</span></div>'
+        f'<p class="caption">{escape(row.caption)}</p>{why}'
+        f"{_sound(number, row, sound) if sound else '<p class=dim>The audio is not at hand.</p>'}"
+        f"{_attributes(row, before)}</article>"
+    )
+
+
+def _sound(number: int, row: Row, sound: Sound) -> str:
+    low, top = charts.curve_range(row)
+    cut = "<p class=dim>The player holds the beginning only.</p>" if sound.cut else ""
+    lanes = "".join(
+        f'<div class="lane s{i}"><span>{escape(sentence.text)}</span>'
+        f"{charts.lane(sentence.holds, sound.duration_s)}</div>"
+        for i, sentence in enumerate(row.sentences)
+        if len(row.sentences) > 1
+    )
+    scale = f"<span>0 s</span><span>cosine {low:.2f} to {top:.2f}</span><span>{sound.duration_s:.1f} s</span>"
+    return (
+        f'<audio id="player-{number}" controls preload="none" src="{sound.uri}"></audio>{cut}'
+        f'<div class="track" tabindex="0" role="group" aria-label="{escape(row.id)}: waveform, similarity over time" '
+        f'data-player="player-{number}" data-seconds="{sound.duration_s:.3f}">{charts.over_time(row, sound)}'
+        f'<span class="cursor"></span></div><div class="scale">{scale}</div>{lanes}'
+    )
+
+
+def _attributes(row: Row, before: Row | None) -> str:
+    if not row.attributes:
+        return ""
+    rows = []
+    for one in sorted(row.attributes, key=lambda one: one.margin):
+        then = before.attribute(one.key) if before else None
+        state = f'<span class="bad">sounds more {escape(one.heard)}</span>' if one.margin < 0 else "holds"
+        rows.append(
+            [
+                escape(one.name),
+                f"“{escape(one.phrase)}”",
+                f"{one.margin:+.2f}",
+                "" if then is None else f"{one.margin - then.margin:+.2f}",
+                state,
+            ]
+        )
+    return _table(("attribute", "in the caption", "#margin, logits", "#since baseline", "against its opposites"), rows)
+
+
+def _footer() -> str:
+    return (
+        "<footer><p>Match is the calibrated probability that clip and caption belong together; cosine is the model's "
+        "raw similarity. A margin weighs an attribute of the caption against its opposites: below 0 an opposite fits "
+        "better. Changes are means of paired differences with studentised bootstrap intervals; p is corrected for the "
+        "number of questions (Holm). Curves are cosines in overlapping windows.</p></footer>"
+    )
+
+
+def _state(broken: bool, word: str = "failed") -> str:
+    return f'<span class="bad">{word}</span>' if broken else '<span class="good">ok</span>'
+
+
+def _section(title: str, inside: str) -> str:
+    return f"<section><h2>{title}</h2>{inside}</section>"
+
+
+def _figure(drawing: str, caption: str) -> str:
+    return f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are HTML; a column whose name starts with # holds numbers."""
+    numeric = [name.startswith("#") for name in columns]
+
+    def cells(tag: str, values: Sequence[str]) -> str:
+        marked = zip(values, numeric, strict=True)
+        return "".join(f"<{tag}{' class=n' if number else ''}>{value}</{tag}>" for value, number in marked)
+
+    head = cells("th", [name.removeprefix("#") for name in columns])
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,119 @@
+"""Judges a set, clip by clip: in parallel, resumable, and without losing one that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from clsp_client import AsyncClient, ProblemError
+from service.gates.rows import Case, Row, Run, Unjudged, dump, load_row, row_of_answer
+
+_CLIP_STATUSES = frozenset({413, 415, 422, 504})
+"""Refusals that are about one clip; any other would meet every clip, and ends the run."""
+SHA256_CHARS = 16
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What is asked of each clip beside its score; a run is resumed only with the same."""
+
+    attributes: bool = True
+    sentences: bool = True
+    window_s: float | None = None
+    hop_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Rows of an interrupted or earlier run, by id: reused for clips that have not changed since."""
+
+    rows: Mapping[str, Row]
+
+    def find(self, case: Case, sha256: str, identity: str) -> Row | None:
+        """The row of a case, if audio, caption and model are those of now."""
+        row = self.rows.get(case.id)
+        if row is None or (row.sha256, row.caption, row.identity) != (sha256, case.caption, identity):
+            return None
+        return row
+
+
+def read_earlier(paths: Iterable[Path]) -> Earlier:
+    """What earlier runs left; a last line cut off by a kill is dropped, as is a file that is not there."""
+    rows: dict[str, Row] = {}
+    for path in paths:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            for line in path.read_text("utf-8").splitlines():
+                with contextlib.suppress(ValueError):
+                    row = load_row(line)
+                    rows[row.id] = row
+    return Earlier(rows)
+
+
+async def judge_set(
+    cases: Sequence[Case],
+    client: AsyncClient,
+    detail: Detail,
+    *,
+    earlier: Earlier,
+    journal: Path | None,
+    in_flight: int,
+    on_done: Callable[[Row | Unjudged], None],
+) -> Run:
+    """Judge all cases; rows come in the cases' order, whatever the order in which they were done.
+
+    Each row is appended to `journal` as soon as it is there. A clip that is missing, unreadable or refused becomes an
+    Unjudged with the reason. Raises ClspError when the service goes away or refuses every clip alike.
+    """
+    identity = (await client.models())[0]["identity"]
+    done: dict[str, Row | Unjudged] = {}
+    free = asyncio.Semaphore(in_flight)
+
+    async def work(case: Case) -> None:
+        async with free:
+            found = await _judge(case, client, detail, earlier, identity)
+        done[case.id] = found
+        if journal is not None and isinstance(found, Row):
+            with journal.open("a", encoding="utf-8") as file:
+                file.write(f"{dump(found)}\n")
+        on_done(found)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for case in cases:
+                tasks.create_task(work(case))
+    except* Exception as failures:
+        raise failures.exceptions[0] from None
+    run = Run()
+    for case in cases:
+        found = done[case.id]
+        if isinstance(found, Row):
+            run.rows.append(found)
+        else:
+            run.unjudged.append(found)
+    return run
+
+
+async def _judge(case: Case, client: AsyncClient, detail: Detail, earlier: Earlier, identity: str) -> Row | Unjudged:
+    try:
+        data = await asyncio.to_thread(case.audio.read_bytes)
+    except OSError as error:
+        return _unjudged(case, error.strerror or str(error))
+    sha256 = hashlib.sha256(data).hexdigest()[:SHA256_CHARS]
+    known = earlier.find(case, sha256, identity)
+    if known is not None:
+        return Row(**{**vars(known), "group": case.group, "audio": case.shown})
+    try:
+        answer = await client.score([(data, case.caption)], curve=True, **asdict(detail))
+    except ProblemError as error:
+        if error.status not in _CLIP_STATUSES:
+            raise
+        return _unjudged(case, error.detail or error.title)
+    return row_of_answer(case, sha256, answer["results"][0], answer["identity"])
+
+
+def _unjudged(case: Case, reason: str) -> Unjudged:
+    return Unjudged(case.id, case.group, case.caption, case.shown, reason)

@@ -1,0 +1,96 @@
+"""Whether scores fell, or only wobbled: the paired bootstrap, and what many such questions at once need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+_CHUNK = 2_000_000
+"""Numbers drawn at a time: bounds memory."""
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Mean of paired differences (now less baseline) with its confidence interval.
+
+    `p` is the chance of a mean this low if the true mean were no lower than the tolerated drop.
+    """
+
+    pairs: int
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_bootstrap(
+    differences: ArrayLike, *, confidence: float, tolerated: float = 0.0, resamples: int = 20_000, seed: int = 0
+) -> PairedTest:
+    """The studentised paired bootstrap of a mean difference (Efron and Tibshirani, 1993, chapter 12.5).
+
+    Differences are drawn anew with replacement; each resample's mean is measured in its own standard errors. That
+    keeps its promise on ten clips, where the plain percentile bootstrap is too eager. `low` to `high` is two-sided at
+    `confidence`; `p` is one-sided, for "the mean fell by more than `tolerated`". The same seed gives the same answer.
+
+    Raises ValueError for fewer than two differences, or ones that are not finite.
+    """
+    values = np.asarray(differences, np.float64).ravel()
+    if len(values) < 2:
+        raise ValueError("a paired test needs at least two pairs")
+    if not np.isfinite(values).all():
+        raise ValueError("differences must be finite")
+    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    if error < 1e-12:  # all pairs moved alike: there is no noise to weigh against
+        return PairedTest(len(values), mean, mean, mean, 0.0 if mean < -tolerated - 1e-12 else 1.0)
+    shifts = np.sort(_studentised(values, mean, resamples, seed))
+    tail = (1 - confidence) / 2
+    high_shift, low_shift = np.quantile(shifts, [tail, 1 - tail], method="inverted_cdf")
+    observed = (mean + tolerated) / error
+    below = int(np.searchsorted(shifts, observed, side="right"))
+    return PairedTest(
+        len(values),
+        mean,
+        float(mean - low_shift * error),
+        float(mean - high_shift * error),
+        (below + 1) / (resamples + 1),
+    )
+
+
+def _studentised(values: Floats, mean: float, resamples: int, seed: int) -> Floats:
+    """(mean* - mean) / standard error* of each resample; unbounded where a resample drew one value only."""
+    rng = np.random.default_rng(seed)
+    count = len(values)
+    parts = []
+    step = max(1, _CHUNK // count)
+    for start in range(0, resamples, step):
+        drawn = values[rng.integers(0, count, (min(step, resamples - start), count))]
+        errors = drawn.std(axis=1, ddof=1) / np.sqrt(count)
+        moved = drawn.mean(axis=1) - mean
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shift = moved / errors
+        unbounded = np.where(moved == 0.0, 0.0, np.copysign(np.inf, moved))
+        parts.append(np.where(errors > 1e-15, shift, unbounded))
+    return np.concatenate(parts)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values raised so that all of them together keep the promise of one (Holm, 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def histogram(values: Sequence[float], edges: Sequence[float]) -> list[int]:
+    """Counts between edges; values outside count in the outermost bins."""
+    if not values:
+        return [0] * (len(edges) - 1)
+    clipped = np.clip(np.asarray(values, np.float64), edges[0], edges[-1])
+    return [int(count) for count in np.histogram(clipped, np.asarray(edges, np.float64))[0]]

@@ -1,0 +1,1 @@
+"""What captions say, taken apart: attributes and opposites, sentences and moments. Texts and arrays only."""

@@ -1,0 +1,112 @@
+// The library: collections to make, open and drop, and the clips of the one that is open.
+
+import { $, button, element, get, putJson, remove, showing } from "/web/api.js";
+import { all, choose, loadCollections, pathOf } from "/web/collections.js";
+import { play } from "/web/player.js";
+
+const PAGE = 50;
+let open = null;
+let cursor = null;
+
+/** The collection that clips are added to; null while none is open. */
+export const openCollection = () => open;
+
+/** Draw the view; open a collection where only one could be meant. */
+export function showLibrary() {
+  $("collections").replaceChildren(...all().map(shown));
+  if (open && !all().some((one) => one.name === open)) open = null;
+  if (!open && all().length === 1) openOne(all()[0].name);
+  $("open-collection").hidden = !open;
+}
+
+/** Fetch what may have changed, then draw. */
+export async function refresh() {
+  await loadCollections();
+  showLibrary();
+  if (open) await showItems();
+}
+
+function shown(one) {
+  const facts = `${one.items} clips, ${one.segments} segments`;
+  const row = element(
+    "li", { className: one.name === open ? "open" : "" },
+    element("strong", { textContent: one.name }),
+    element("span", { className: "hint", textContent: [facts, one.description].filter(Boolean).join(" · ") }),
+    element(
+      "span", { className: "tools" },
+      button("Open", () => openOne(one.name), { ariaLabel: `Open ${one.name}` }),
+      button("Search", () => {
+        choose(one.name);
+        location.hash = "#search";
+        $("query").focus();
+      }, { ariaLabel: `Search ${one.name}` }),
+      button("Delete", () => drop(one), { ariaLabel: `Delete ${one.name}` }),
+    ),
+  );
+  return row;
+}
+
+async function drop(one) {
+  if (!confirm(`Delete ${one.name} with its ${one.items} clips? There is no undo.`)) return;
+  await showing("Deleting…", async () => {
+    await remove(pathOf(one.name));
+    await refresh();
+  });
+}
+
+/** Show a collection's clips, and make it the one that drops go to. */
+export async function openOne(name) {
+  open = name;
+  showLibrary();
+  $("open-title").textContent = `Clips of ${name}`;
+  await showing("Loading…", showItems);
+}
+
+async function showItems() {
+  cursor = null;
+  $("items").tBodies[0].replaceChildren();
+  await nextPage();
+}
+
+async function nextPage() {
+  const query = new URLSearchParams({ limit: PAGE, ...(cursor ? { cursor } : {}) });
+  const page = await get(`${pathOf(open)}/items?${query}`);
+  cursor = page.next_cursor;
+  $("items").tBodies[0].append(...page.data.map(itemRow));
+  $("more-items").hidden = !cursor;
+}
+
+function itemRow(item) {
+  const about = Object.entries(item.metadata).map(([name, value]) => `${name}: ${value}`).join(" · ");
+  const name = item.filename ?? item.id;
+  const row = element(
+    "tr", {},
+    element("td", { textContent: item.id }),
+    element("td", { className: "n", textContent: `${item.duration_s.toFixed(1)} s` }),
+    element("td", { className: "hint", textContent: about }),
+    element(
+      "td", { className: "tools" },
+      button("Play", () => play({ key: `${open}/${item.id}`, title: name, url: item.audio_url }), { disabled: !item.audio_url, ariaLabel: `Play ${name}` }),
+      button("Delete", () =>
+        showing("Deleting…", async () => {
+          await remove(`${pathOf(open)}/items/${encodeURIComponent(item.id)}`);
+          row.remove();
+          await loadCollections();
+          $("collections").replaceChildren(...all().map(shown));
+        }), { ariaLabel: `Delete ${name}` }),
+    ),
+  );
+  return row;
+}
+
+$("more-items").addEventListener("click", () => showing("Loading…", nextPage));
+$("create").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = $("new-name").value.trim();
+  showing("Creating…", async () => {
+    await putJson(pathOf(name), { description: $("new-description").value.trim() });
+    $("create").reset();
+    await loadCollections();
+    await openOne(name);
+  });
+});

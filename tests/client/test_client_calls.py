@@ -1,0 +1,221 @@
+"""The client against a real service, and against a server that is full, broken or not ours at all."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clsp_client
+from clsp_client import AsyncClient, Client, InvalidUrlError, ProblemError, RetryPolicy, UnreachableError
+from clsp_client.calls import NewClip
+
+LIBRARY = Path(__file__).resolve().parent.parent.parent / "examples" / "library"
+LOW, HIGH = LIBRARY / "man-us-low.ogg", LIBRARY / "woman-us-high.ogg"
+
+
+@pytest.fixture
+def clsp(server: Any) -> Iterator[Client]:
+    with Client(server.url) as client:
+        yield client
+
+
+def test_a_library_from_beginning_to_end(clsp: Client, tmp_path: Path) -> None:
+    name = "client-library"
+    made = clsp.create_collection(name, description="of the client's tests")
+    assert made["description"] == "of the client's tests"
+    added = clsp.add_items(
+        name, [NewClip(LOW, "low", {"pitch": "low"}), NewClip(HIGH.read_bytes(), "high", filename="high.ogg")]
+    )
+    assert [item["created"] for item in added["items"]] == [True, True]
+    assert [item["id"] for item in clsp.items(name, page=1)] == ["high", "low"]
+    assert clsp.item(name, "high")["filename"] == "high.ogg"
+    assert clsp.patch_item(name, "high", {"pitch": "high"})["metadata"] == {"pitch": "high"}
+    assert clsp.item_audio(name, "low") == LOW.read_bytes()
+    hits = clsp.search(name, [{"item_id": "low"}, {"text": "a high voice", "weight": 0.1}], filter={"pitch": "high"})
+    assert [hit["id"] for hit in hits["hits"]] == ["high"]
+    assert name in [one["name"] for one in clsp.collections()]
+    clsp.delete_item(name, "low")
+    with pytest.raises(ProblemError) as gone:
+        clsp.item(name, "low")
+    assert (gone.value.status, gone.value.slug) == (404, "unknown-item")
+    assert gone.value.request_id
+    clsp.delete_collection(name)
+    with pytest.raises(ProblemError, match="No such collection"):
+        clsp.collection(name)
+
+
+def test_judging(clsp: Client) -> None:
+    model = clsp.models()[0]
+    assert clsp.ready() == {"status": "ok"}
+    label = clsp.classify([LOW, HIGH.read_bytes()], labels={"low": "a deep voice", "high": "a high voice"})
+    assert [one["label"] for one in label["results"]] == ["low", "high"]
+    scores = clsp.score([(LOW, "a deep voice"), (LOW, "a high voice")], attributes=True)
+    assert scores["results"][0]["cosine"] > scores["results"][1]["cosine"]
+    assert scores["identity"] == model["identity"]
+    attributes = scores["results"][1]["attributes"]
+    assert attributes is not None
+    assert attributes[0]["heard"] == "low"
+    assert len(clsp.embed_texts(["a", "b"])["data"]) == 2
+    assert len(clsp.embed_clips([LOW])["data"][0]["embedding"]) == model["embedding_dim"]
+
+
+def test_the_async_client_answers_the_same(server: Any) -> None:
+    async def work() -> tuple[list[str], float]:
+        async with AsyncClient(server.url) as client:
+            await client.create_collection("async-library")
+            await client.add_items("async-library", [NewClip(LOW, "low"), NewClip(HIGH, "high")])
+            names = [item["id"] async for item in client.items("async-library", page=1)]
+            both = await asyncio.gather(client.score([(LOW, "a")]), client.score([(LOW, "a")]))
+            await client.delete_collection("async-library")
+            return names, abs(both[0]["results"][0]["cosine"] - both[1]["results"][0]["cosine"])
+
+    names, difference = asyncio.run(work())
+    assert names == ["high", "low"]
+    assert difference < 1e-6
+
+
+def test_both_clients_have_every_call() -> None:
+    from clsp_client import calls
+
+    public = {
+        name
+        for name, value in vars(calls).items()
+        if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == calls.__name__
+    } - {"Call", "NewClip", "QueryPart", "decoded"}
+    for kind in (Client, AsyncClient):
+        assert public <= set(dir(kind))
+        assert kind.search.__doc__ == calls.search.__doc__
+
+
+def test_a_file_that_is_not_there_is_an_os_error(clsp: Client) -> None:
+    with pytest.raises(FileNotFoundError):
+        clsp.score([(Path("nowhere.wav"), "a")])
+
+
+class Script(http.server.BaseHTTPRequestHandler):
+    """Answers from a list of (status, headers, body); the last one stays."""
+
+    answers: list[tuple[int, dict[str, str], bytes]]
+    times: list[float]
+
+    def do_GET(self) -> None:
+        self.times.append(time.monotonic())
+        status, headers, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if status == 0:
+            self.close_connection = True  # hang up without an answer
+            return
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[str, type[Script]]]:
+    handler = type("Handler", (Script,), {"answers": [], "times": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", handler
+        server.shutdown()
+
+
+FULL = (503, {"Retry-After": "1", "Content-Type": "application/problem+json"}, b'{"title": "Full", "status": 503}')
+FINE = (200, {"Content-Type": "application/json"}, json.dumps({"data": []}).encode())
+
+
+def test_a_full_service_is_waited_for_as_long_as_it_asks(scripted: tuple[str, type[Script]]) -> None:
+    url, handler = scripted
+    handler.answers = [FULL, FULL, FINE]
+    with Client(url, retry=RetryPolicy(patience_s=30)) as client:
+        assert client.collections() == []
+    assert [later - earlier >= 1 for earlier, later in zip(handler.times, handler.times[1:], strict=False)] == [
+        True
+    ] * 2
+
+
+def test_patience_ends_with_the_services_own_words(scripted: tuple[str, type[Script]]) -> None:
+    url, handler = scripted
+    handler.answers = [FULL]
+    began = time.monotonic()
+    with Client(url, retry=RetryPolicy(patience_s=0.5)) as client, pytest.raises(ProblemError, match="Full") as full:
+        client.collections()
+    assert full.value.retry_after_s == 1
+    assert time.monotonic() - began < 1, "a wait past the patience is not begun"
+    assert len(handler.times) == 1
+
+
+def test_a_connection_that_breaks_is_tried_again(scripted: tuple[str, type[Script]]) -> None:
+    url, handler = scripted
+    hang_up = (0, {}, b"")
+    handler.answers = [hang_up, hang_up, FINE]
+    policy = RetryPolicy(connection_retries=2, first_wait_s=0.01)
+    with Client(url, retry=policy) as client:
+        assert client.collections() == []
+
+    async def work() -> list[object]:
+        handler.answers = [hang_up, FINE]
+        async with AsyncClient(url, retry=policy) as client:
+            return [*await client.collections()]
+
+    assert asyncio.run(work()) == []
+    handler.answers = [hang_up]
+    with Client(url, retry=RetryPolicy(connection_retries=0)) as client, pytest.raises(UnreachableError):
+        client.collections()
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"other": 1}', b"[]", b""])
+def test_somebody_elses_answer_is_said(scripted: tuple[str, type[Script]], body: bytes) -> None:
+    url, handler = scripted
+    handler.answers = [(200, {"Content-Type": "text/html"}, body)]
+    with Client(url) as client, pytest.raises(ProblemError, match="not an answer of a clsp service"):
+        client.collections()
+
+
+def test_nobody_answers(free_port: int) -> None:
+    url = f"http://127.0.0.1:{free_port}"
+    policy = RetryPolicy(connection_retries=1, first_wait_s=0.01)
+    with Client(url, retry=policy) as client, pytest.raises(UnreachableError, match=url):
+        client.collections()
+
+
+@pytest.mark.parametrize("url", ["", "not a url", "ftp://127.0.0.1", "http://[::1", "http://"])
+def test_what_is_not_a_url_is_said_at_once(url: str) -> None:
+    with pytest.raises(InvalidUrlError):
+        Client(url)
+
+
+def test_a_key_is_sent(scripted: tuple[str, type[Script]]) -> None:
+    url, handler = scripted
+    seen: list[str | None] = []
+    handler.answers = [FINE]
+    original = handler.do_GET
+
+    def recording(self: Script) -> None:
+        seen.append(self.headers.get("Authorization"))
+        original(self)
+
+    handler.do_GET = recording  # type: ignore[method-assign]
+    with Client(url, "secret") as client:
+        client.collections()
+    assert seen == ["Bearer secret"]
+
+
+def test_the_package_stands_alone() -> None:
+    """A client is installed where no service is: it may import httpx, and nothing of ours."""
+    root = Path(clsp_client.__file__).parent
+    text = "".join(path.read_text("utf-8") for path in root.glob("*.py"))
+    assert not any(
+        f"{verb} {room}" in text for verb in ("from", "import") for room in ("service", "index", "model_export")
+    )

@@ -1,0 +1,156 @@
+"""What a run leaves behind: rows that come back as they were, JUnit that CI systems read, one page without requests."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from gates_rows import attribute, row, two_sentences
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.gates.report.junit import junit
+from service.gates.report.page import page, worst_rows
+from service.gates.report.sound import Sound, read_sound
+from service.gates.rows import RowsError, Run, Unjudged, dump, load_row, read_rows, write_rows
+from service.gates.verdict import Gates, Verdict, judge
+
+LIBRARY = Path(__file__).resolve().parent.parent.parent / "examples" / "library"
+SOUND = Sound("data:audio/mpeg;base64,AAAA", [0.1, 1.0, 0.4], 5.0, False)
+NASTY = "</script><img src=x onerror=alert(1)> & “quotes” \x00\x1f ünïcödé"
+
+
+def failing_run() -> tuple[Run, Verdict]:
+    rows = [
+        row("anna-1"),
+        row("anna-2", match_probability=0.1, attributes=(attribute("rate", "fast", -2.0, heard="slow"),)),
+        two_sentences(),
+        row(NASTY.replace("\x00\x1f ", ""), group=NASTY, caption=NASTY, match_probability=0.2),
+    ]
+    run = Run(rows, [Unjudged("ben-1", "ben", NASTY, "ben-1.wav", NASTY)])
+    return run, judge(run, Gates(min_match=0.5, min_group_match=0.6), [row(f"anna-{i}") for i in (1, 2)])
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    rows = [row("a-1"), two_sentences(), row("a-2", percentile=None, attributes=())]
+    write_rows(tmp_path / "scores.jsonl", rows)
+    assert read_rows(tmp_path / "scores.jsonl") == rows
+    text = (tmp_path / "scores.jsonl").read_text("utf-8")
+    assert len(text.splitlines()) == 3
+    assert list(tmp_path.iterdir()) == [tmp_path / "scores.jsonl"]
+    write_rows(tmp_path / "again.jsonl", rows)
+    assert (tmp_path / "again.jsonl").read_text("utf-8") == text
+
+
+@given(st.text(min_size=1), st.text(), st.floats(-1, 1))
+def test_any_text_survives_a_row(id: str, caption: str, cosine: float) -> None:
+    made = row(id, caption=caption, cosine=round(cosine, 6))
+    line = dump(made)
+    assert "\n" not in line
+    assert load_row(line) == made
+
+
+def test_a_file_that_is_no_run_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    path.write_text(dump(row("a")) + '\n{"id": "b"}\n')
+    with pytest.raises(RowsError, match="line 2"):
+        read_rows(path)
+    with pytest.raises(RowsError, match="No such file"):
+        read_rows(tmp_path / "nowhere.jsonl")
+
+
+def test_junit_has_a_case_a_clip_and_one_a_gate() -> None:
+    run, verdict = failing_run()
+    root = ElementTree.fromstring(junit(run, verdict, name=NASTY))
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert cases["anna-1"].find("failure") is None
+    failure = cases["anna-2"].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "min-match: 0.100 is below 0.5"
+    assert "misses rate: fast" in str(failure.text)
+    error = cases["ben-1"].find("error")
+    assert error is not None
+    assert error.get("type") == "unjudged"
+    assert int(str(root.get("tests"))) == len(cases) == len(list(root.iter("testcase")))
+    assert int(str(root.get("failures"))) == len(list(root.iter("failure")))
+    assert int(str(root.get("errors"))) == len(list(root.iter("error"))) == 1 + len(verdict.undecided)
+    for suite in root.findall("testsuite"):
+        assert int(str(suite.get("tests"))) == len(suite.findall("testcase"))
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.handlers: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "data", "action") and value:
+                self.loads.append(value)
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+
+def test_the_page_stands_alone_and_nothing_breaks_out_of_it() -> None:
+    run, verdict = failing_run()
+    html = page(run, verdict, name=NASTY, shown=worst_rows(run, verdict, 9), sounds=lambda row: SOUND, gates="<b>")
+    seen = Page(html)
+    assert all(load.startswith("data:") for load in seen.loads)
+    assert seen.handlers == []
+    assert "img" not in seen.tags
+    assert seen.tags.count("script") == 1
+    assert seen.tags.count("audio") == len(run.rows)
+    assert not re.search(r"\$\w", html.replace("$$", "")), "a placeholder was left"
+
+
+def test_the_page_says_what_failed_and_where() -> None:
+    run, verdict = failing_run()
+    shown = worst_rows(run, verdict, 2)
+    assert shown[0].id == "anna-2"
+    html = page(run, verdict, name="set", shown=[*shown, two_sentences()], sounds=lambda row: SOUND, gates="g")
+    assert "could not be judged" in html
+    assert "sounds more slow" in html
+    assert html.count('class="lane') == 2, "one lane a sentence of the clip that changes"
+    assert html.count('class="turn"') == 1
+    assert "ben-1.wav" in html
+
+
+def test_a_run_without_rows_has_a_page_too() -> None:
+    run = Run([], [Unjudged("a", "all", "c", "a.wav", "gone")])
+    verdict = judge(run, Gates())
+    assert "gone" in page(run, verdict, name="set", shown=[], sounds=lambda row: None, gates="g")
+    assert ElementTree.fromstring(junit(run, verdict, name="set")).get("errors") == "2"
+
+
+def test_worst_clips_come_by_turns_from_failed_groups() -> None:
+    before = [row(f"{name}-{i}", cosine=0.5, attributes=()) for name in "abc" for i in range(6)]
+    after = [
+        row(f"{name}-{i}", cosine=0.5 - (0.1 + i / 100 if name != "a" else i / 1000 - 0.002), attributes=())
+        for name in "abc"
+        for i in range(6)
+    ]
+    verdict = judge(Run(after), Gates(resamples=2000), before)
+    groups = [one.group for one in worst_rows(Run(after), verdict, 4)]
+    assert {"b", "c"} == set(groups)
+
+
+def test_sounds_are_small_and_playable(tmp_path: Path) -> None:
+    source = LIBRARY / "man-gb-slow.flac"
+    sound = read_sound(source)
+    assert sound is not None
+    assert sound.uri.startswith("data:audio/mpeg;base64,")
+    assert len(sound.uri) < source.stat().st_size
+    assert max(sound.peaks) == 1.0
+    assert not sound.cut
+    (tmp_path / "bad.wav").write_text("no audio")
+    assert read_sound(tmp_path / "bad.wav") is None
+    assert read_sound(tmp_path / "nowhere.wav") is None

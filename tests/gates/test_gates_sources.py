@@ -1,0 +1,115 @@
+"""Reading sets: JSONL, CSV, folders with sidecars, InstructTTSEval's results; what is wrong is named with its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.gates.sources import SourceError, read_cases
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), "utf-8")
+    return path
+
+
+def test_jsonl_rows_by_any_of_their_names(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "set.jsonl",
+        {"id": "a", "audio": "x/a.wav", "caption": "calm", "group": "anna"},
+        {"file": "b.wav", "instruction": "fast", "metadata": {"group": "ben"}},
+        "",
+        {"wav": "c.wav", "style": "slow"},
+    )
+    cases = read_cases(path)
+    assert [(case.id, case.group, case.caption, case.shown) for case in cases] == [
+        ("a", "anna", "calm", "x/a.wav"),
+        ("b", "ben", "fast", "b.wav"),
+        ("c", "all", "slow", "c.wav"),
+    ]
+    assert cases[0].audio == tmp_path / "x" / "a.wav"
+    assert read_cases(path, audio_root=tmp_path / "other")[1].audio == tmp_path / "other" / "b.wav"
+
+
+def test_csv_and_tsv(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text('ID,Audio,Caption,group\na,a.wav,"calm, slow",anna\nb,b.wav,fast,\n', "utf-8-sig")
+    (tmp_path / "set.tsv").write_text("audio\tcaption\na.wav\tcalm, slow\n", "utf-8")
+    assert [(case.id, case.caption, case.group) for case in read_cases(tmp_path / "set.csv")] == [
+        ("a", "calm, slow", "anna"),
+        ("b", "fast", "all"),
+    ]
+    assert read_cases(tmp_path / "set.tsv")[0].caption == "calm, slow"
+
+
+def test_instruct_tts_eval_results_as_they_are(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "example_en.jsonl",
+        {
+            "id": "s1",
+            "text": "Hello.",
+            "APS": {"instruction": "Gender: female. Pitch: high.", "gen_path": "out/s1_aps.wav", "gemini_score": True},
+            "DSD": {"instruction": "Cheerful and fast.", "gen_path": "out/s1_dsd.wav"},
+            "RP": {"instruction": "A nurse soothing a child.", "gen_path": None},
+        },
+    )
+    cases = read_cases(path)
+    assert [(case.id, case.group, case.shown) for case in cases] == [
+        ("s1-APS", "APS", "out/s1_aps.wav"),
+        ("s1-DSD", "DSD", "out/s1_dsd.wav"),
+        ("s1-RP", "RP", "s1-RP-not-generated"),
+    ]
+    assert not cases[2].audio.exists(), "a generation that failed counts as a clip that is not there"
+
+
+def test_a_folder_with_sidecars(tmp_path: Path) -> None:
+    for name in ("anna/one", "anna/two", "ben/one", "loose"):
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        path.with_suffix(".txt").write_text(f"caption of {name}\n")
+    (tmp_path / "anna" / "two.txt").unlink()
+    (tmp_path / "anna" / "two.json").write_text('{"caption": "from JSON"}')
+    (tmp_path / "README.txt").write_text("about this set")
+    assert [(case.id, case.group, case.caption) for case in read_cases(tmp_path)] == [
+        ("anna/one", "anna", "caption of anna/one"),
+        ("anna/two", "anna", "from JSON"),
+        ("ben/one", "ben", "caption of ben/one"),
+        ("loose", "all", "caption of loose"),
+    ]
+    (tmp_path / "ben" / "lost.txt").write_text("its audio was never made")
+    lost = next(case for case in read_cases(tmp_path) if case.id == "ben/lost")
+    assert not lost.audio.exists()
+    (tmp_path / "mute.wav").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"mute\.txt"):
+        read_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (['{"audio": "a.wav"'], "line 1: not JSON"),
+        (['{"audio": "a.wav", "caption": "x"}', "[1]"], "line 2"),
+        (['{"audio": "a.wav"}'], "needs `audio` and `caption`"),
+        (['{"caption": "x"}'], "needs `audio` and `caption`"),
+        (['{"audio": "a.wav", "caption": "  "}'], "needs `audio` and `caption`"),
+        (['{"audio": "a.wav", "caption": "x"}', '{"audio": "a.flac", "caption": "y"}'], "'a' appears twice"),
+        (['{"id": "x", "APS": {"gen_path": "a.wav"}}'], "APS needs `instruction`"),
+        ([], "holds no clips"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, rows: list[str], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        read_cases(write(tmp_path / "set.jsonl", *rows))
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        read_cases(tmp_path / "nowhere.jsonl")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="holds no clips"):
+        read_cases(tmp_path / "empty")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"audio": "\xe9.wav", "caption": "x"}')
+    with pytest.raises(SourceError, match=r"latin\.jsonl"):
+        read_cases(tmp_path / "latin.jsonl")
