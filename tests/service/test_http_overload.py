@@ -56,7 +56,7 @@ def waiting_speech(own: Server) -> float:
 
 def test_a_caller_who_hangs_up_costs_nothing_more(serve: Serve, data_dir: Path) -> None:
     with serve(data_dir=data_dir) as own:
-        _, go = held_encoder(own)
+        began, go = held_encoder(own)
         host, port = own.client.base_url.host, own.client.base_url.port
         body = [json.dumps(audio(3.0, seed)).encode() for seed in range(4)]
         callers = []
@@ -65,6 +65,7 @@ def test_a_caller_who_hangs_up_costs_nothing_more(serve: Serve, data_dir: Path) 
             head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             caller.sendall(head.encode() + f"Content-Length: {len(one)}\r\n\r\n".encode() + one)
             callers.append(caller)
+            assert began.wait(PATIENCE), "the first clip has the encoder before the second comes"
             until(lambda: waiting_speech(own) >= 3.0 * (len(callers) - 1) - 0.1)
         for caller in callers:
             caller.close()
