@@ -81,9 +81,11 @@ def test_a_caller_who_hangs_up_costs_nothing_more(serve: Serve, data_dir: Path) 
 def test_a_killed_worker_is_seen_answered_and_replaced(serve: Serve, data_dir: Path) -> None:
     """Readiness is false within 2 s, nobody hangs, and the service comes back by itself."""
     with serve(data_dir=data_dir) as own:
-        _, go = held_encoder(own)
+        began, go = held_encoder(own)
         with ThreadPoolExecutor(12) as pool:
-            calls = [pool.submit(own.client.post, "/v1/embeddings", json=audio(1.0, seed)) for seed in range(12)]
+            calls = [pool.submit(own.client.post, "/v1/embeddings", json=audio(1.0, 0))]
+            assert began.wait(PATIENCE), "one clip has the encoder before the others come"
+            calls += [pool.submit(own.client.post, "/v1/embeddings", json=audio(1.0, seed)) for seed in range(1, 12)]
             until(lambda: waiting_speech(own) >= 5.0)
             thread = ctypes.c_ulong(own.app.state.services.engine._speech._thread.ident)
             killed = time.monotonic()
