@@ -112,6 +112,11 @@ class Batcher(Generic[In, Out]):
         return self._stopping or self._thread.is_alive()
 
     @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self._waiting) or bool(self._running)
+
+    @property
     def deaths(self) -> int:
         """How often the thread died."""
         return self._deaths

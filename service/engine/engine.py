@@ -19,6 +19,7 @@ from model_export.windows import plan_windows, pool_windows
 from service.engine.batcher import Batcher, BatcherStats
 from service.engine.errors import DeadlineExceeded, EngineFailed
 from service.engine.identity import embedding_identity
+from service.engine.memory import c_library_trim
 from service.engine.shared import Shared
 from service.engine.supervisor import Supervisor
 from service.engine.threads import available_cpus
@@ -164,6 +165,8 @@ class Engine:
             lambda: self.ready,
             on_fatal=self._on_fatal,
             give_up_s=self._settings.unhealthy_exit_s,
+            idle=lambda: not (speech.busy or text.busy),
+            on_idle=c_library_trim(),
         )
         self._supervisor.start()
 

@@ -1,5 +1,7 @@
 """Watches the workers: brings a dead one back, and gives the process up when the encoders stay broken.
 
+After a burst of work it also has memory given back, while nobody waits for it.
+
 A server whose worker is gone while its health says otherwise leaves callers hanging; one that can't recover must end,
 so that whoever started it starts it again.
 """
@@ -37,6 +39,7 @@ class Supervisor:
         healthy: whether all of them can work; told by the same rule as readiness.
         on_fatal: called once, with the reason, when a worker died too often or health stayed away for `give_up_s`.
         pause_s: from a death to the restart, so that a worker which dies at once does not spin.
+        idle: whether nothing waits or runs; once it has been true for `idle_s` after work, `on_idle` is called.
     """
 
     def __init__(
@@ -47,9 +50,13 @@ class Supervisor:
         on_fatal: Callable[[str], None],
         give_up_s: float,
         pause_s: float = 1.0,
+        idle: Callable[[], bool] = lambda: False,
+        on_idle: Callable[[], None] = lambda: None,
+        idle_s: float = 2.0,
     ) -> None:
         self._workers, self._healthy, self._on_fatal = workers, healthy, on_fatal
         self._give_up_s, self._pause_s = give_up_s, pause_s
+        self._idle, self._on_idle, self._idle_s = idle, on_idle, idle_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="clsp-supervisor", daemon=True)
 
@@ -64,10 +71,16 @@ class Supervisor:
             self._thread.join()
 
     def _watch(self) -> None:
-        last_healthy = time.monotonic()
+        last_healthy = worked = time.monotonic()
+        tidy = False
         while not self._stopped.wait(_LOOK_S):
             if self._healthy():
                 last_healthy = time.monotonic()
+                if not self._idle():
+                    worked, tidy = last_healthy, False
+                elif not tidy and last_healthy - worked > self._idle_s:
+                    self._on_idle()
+                    tidy = True
                 continue
             reason = self._revive()
             if time.monotonic() - last_healthy > self._give_up_s:

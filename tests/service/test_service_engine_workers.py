@@ -1,5 +1,6 @@
 """A worker that breaks: who is answered, what health says, how it comes back, and when the process gives up."""
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -180,3 +181,35 @@ def test_a_wrong_count_of_results_is_a_failure_of_the_batch() -> None:
     worker.submit([second])
     assert second.future.result(PATIENCE) == [4.0]
     worker.stop()
+
+
+def test_memory_is_given_back_once_after_each_burst(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    given_back: list[float] = []
+    seen_busy = threading.Event()
+
+    def idle() -> bool:
+        if worker.busy:
+            seen_busy.set()
+        return not worker.busy
+
+    supervisor = Supervisor(
+        [worker],
+        lambda: True,
+        on_fatal=pytest.fail,
+        give_up_s=PATIENCE,
+        idle=idle,
+        on_idle=lambda: given_back.append(time.monotonic()),
+        idle_s=0.05,
+    )
+    supervisor.start()
+    for _ in range(2):
+        held = hold(encoder, worker)
+        assert seen_busy.wait(PATIENCE)
+        before = len(given_back)
+        encoder.free.set()
+        held.future.result(PATIENCE)
+        until(lambda: len(given_back) > before)  # noqa: B023
+        seen_busy.clear()
+    time.sleep(0.5)
+    supervisor.stop()
+    assert len(given_back) == before + 1, "an idle service is left alone"
