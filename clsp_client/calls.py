@@ -136,11 +136,18 @@ def search(
     filter: Filter | None = None,
     min_score: float | None = None,
     diversity: float | None = None,
+    effort: int | None = None,
     include_query_item: bool | None = None,
 ) -> Call[answers.Hits]:
-    """The items whose best segment is nearest to a text, or to weighted parts."""
+    """The items whose best segment is nearest to a text, or to weighted parts; `effort` overrides the index's own."""
     asked = query if isinstance(query, str) else list(query)
-    options = _given(filter=filter, min_score=min_score, diversity=diversity, include_query_item=include_query_item)
+    options = _given(
+        filter=filter,
+        min_score=min_score,
+        diversity=diversity,
+        effort=effort,
+        include_query_item=include_query_item,
+    )
     return Call("POST", f"{_collection(collection)}/search", {"json": {"query": asked, "top_k": top_k, **options}})
 
 

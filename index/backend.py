@@ -84,8 +84,13 @@ class Store(Protocol):
         where: Filter | None = None,
         min_score: float | None = None,
         exclude_ids: Sequence[str] = (),
+        effort: int | None = None,
     ) -> list[Hit]:
         """The up to `top_k` distinct items nearest to query [D] (unit), each by its best segment; ties by id.
+
+        Args:
+            effort: how many inverted lists an approximate index probes for this search; None for what it was tuned
+                to. Scores are exact either way; a small effort may miss hits. Exact indexes ignore it.
 
         Raises:
             DimensionMismatch, InvalidInput: query or top_k.

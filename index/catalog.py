@@ -56,6 +56,22 @@ def collection_row(connection: sqlite3.Connection, name: str) -> CollectionRow:
     return CollectionRow(*row)
 
 
+def catalog_name(connection: sqlite3.Connection) -> str:
+    """A random name that this catalog got when it was made."""
+    return str(connection.execute("SELECT value FROM meta WHERE key = 'catalog'").fetchone()[0])
+
+
+def last_segment(connection: sqlite3.Connection) -> int:
+    """The largest segment key ever given out, in all collections."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def changes(connection: sqlite3.Connection, collection: int) -> int:
+    """Counts the commits that changed what is in the collection: what was derived at one count holds while it does."""
+    return int(connection.execute("SELECT changes FROM collections WHERE pk = ?", (collection,)).fetchone()[0])
+
+
 def collection_rows(connection: sqlite3.Connection) -> list[CollectionRow]:
     """Every collection, by name."""
     rows = connection.execute("SELECT pk, name, dim, identity FROM collections ORDER BY name")
@@ -205,6 +221,7 @@ def write_metadata(connection: sqlite3.Connection, collection: CollectionRow, it
     connection.execute("UPDATE items SET metadata = ?, updated_at = ? WHERE pk = ?", (_dumps(metadata), now(), pk))
     connection.execute("DELETE FROM facts WHERE item = ?", (pk,))
     _insert_facts(connection, collection.pk, pk, metadata)
+    _count(connection, collection.pk, items=0, segments=0)
 
 
 def media_in_use(connection: sqlite3.Connection, sha256: str) -> bool:
@@ -236,7 +253,8 @@ def _insert_facts(connection: sqlite3.Connection, collection: int, item: int, me
 
 def _count(connection: sqlite3.Connection, collection: int, *, items: int, segments: int) -> None:
     connection.execute(
-        "UPDATE collections SET items = items + ?, segments = segments + ? WHERE pk = ?", (items, segments, collection)
+        "UPDATE collections SET items = items + ?, segments = segments + ?, changes = changes + 1 WHERE pk = ?",
+        (items, segments, collection),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from index.errors import StorageFailed, StoreClosed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 30.0
 # After a checkpoint the log is cut back to this many bytes, so that one large upsert does not leave a large file.
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -45,6 +45,17 @@ CREATE TABLE facts (
 CREATE INDEX facts_item ON facts(item);
 """
 
+# Version 2: `changes` counts a collection's commits (remembered answers of filters hang on it), `meta` names the
+# catalog (snapshots hang on it), and a collection's segment keys can be read without their vectors.
+_UPGRADES = {
+    1: """
+ALTER TABLE collections ADD COLUMN changes INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX segments_collection ON segments(collection);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+INSERT INTO meta VALUES ('catalog', lower(hex(randomblob(16))));
+"""
+}
+
 
 class Database:
     """Snapshot reads from a pool of connections; writes through one, in durable transactions."""
@@ -55,7 +66,7 @@ class Database:
         Raises:
             StorageFailed: not a database, damaged, not writable, or written by a newer version.
         """
-        self._path = path
+        self.path = path
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._writing = threading.Lock()
         self._use = threading.Condition()
@@ -126,7 +137,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         # FULL: a commit has reached the disk before it is acknowledged (NORMAL may lose the last ones in WAL mode).
         for pragma in (
@@ -141,10 +152,12 @@ class Database:
     def _migrate(self) -> None:
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise StorageFailed(f"{self._path} has schema {version}; this version knows up to {SCHEMA_VERSION}")
-        if version == 0:
-            # One transaction with the version in it: a kill in between leaves an empty file, not half a schema.
-            self._writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            raise StorageFailed(f"{self.path} has schema {version}; this version knows up to {SCHEMA_VERSION}")
+        steps = [_SCHEMA] if version == 0 else []
+        steps += [_UPGRADES[number] for number in range(max(1, version), SCHEMA_VERSION)]
+        if steps:
+            # One transaction with the version in it: a kill in between leaves the old file, not half a schema.
+            self._writer.executescript(f"BEGIN; {''.join(steps)} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 @contextmanager

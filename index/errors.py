@@ -112,3 +112,10 @@ class StoreClosed(IndexingError):
 
 class StorageFailed(IndexingError):
     """The disk refused (full, read-only, damaged): nothing of the call was stored."""
+
+
+class BuildFailed(IndexingError):
+    """An index could not be built; the one in use goes on serving."""
+
+    def __init__(self, how: str, complaint: str = "") -> None:
+        super().__init__(f"the index build {how}" + (f": {complaint.strip()}" if complaint.strip() else ""))

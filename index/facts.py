@@ -34,23 +34,40 @@ def facts_of(metadata: Metadata) -> Iterator[Fact]:
             yield field, SCALAR, *_stored(value), 0
 
 
-def to_sql(where: Filter, collection: int) -> tuple[str, list[SqlValue]]:
-    """Compile to a condition on `items.pk` and its parameters. Never NULL, so NOT is the plain complement."""
+def to_sql(where: Filter, collection: int, item: str = "items.pk") -> tuple[str, list[SqlValue]]:
+    """Compile to a condition on an item's key and its parameters. Never NULL, so NOT is the plain complement.
+
+    Args:
+        item: the column that holds the key, in the caller's query.
+    """
     match where:
         case Condition():
-            return _condition(where, collection)
+            return _condition(where, collection, item)
         case Not():
-            sql, params = to_sql(where.part, collection)
+            sql, params = to_sql(where.part, collection, item)
             return f"NOT ({sql})", params
         case All() | AnyOf():
             if not where.parts:
                 return "1", []
-            compiled = [to_sql(part, collection) for part in where.parts]
+            compiled = [to_sql(part, collection, item) for part in where.parts]
             joined = (" AND " if isinstance(where, All) else " OR ").join(f"({sql})" for sql, _ in compiled)
             return joined, [value for _, params in compiled for value in params]
 
 
-def _condition(condition: Condition, collection: int) -> tuple[str, list[SqlValue]]:
+def is_bounded(where: Filter) -> bool:
+    """Whether only items with certain metadata can pass, so that they can be found without looking at all others."""
+    match where:
+        case Condition():
+            return not (where.op == "exists" and where.values[0] is False)
+        case Not():
+            return False
+        case All():
+            return any(is_bounded(part) for part in where.parts)
+        case AnyOf():
+            return bool(where.parts) and all(is_bounded(part) for part in where.parts)
+
+
+def _condition(condition: Condition, collection: int, item: str) -> tuple[str, list[SqlValue]]:
     target: list[SqlValue] = [collection, condition.field]
     if condition.op == "exists":
         sql, params = "", list[SqlValue]()
@@ -65,7 +82,7 @@ def _condition(condition: Condition, collection: int) -> tuple[str, list[SqlValu
         sql = f" AND shape = {SCALAR} AND kind = ? AND value {_COMPARE[condition.op]} ?"
         params = [kind, value]
     # `sql` is made of constants above.
-    found = f"items.pk IN (SELECT item FROM facts WHERE collection = ? AND field = ?{sql})"  # noqa: S608
+    found = f"{item} IN (SELECT item FROM facts WHERE collection = ? AND field = ?{sql})"  # noqa: S608
     if condition.op == "exists" and condition.values[0] is False:
         found = f"NOT {found}"
     return found, target + params

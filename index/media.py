@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index.database import storage_errors
+from index.files import fsync_folder
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,3 @@ class MediaFolder:
             for file in doomed:
                 file.unlink(missing_ok=True)
         return len(doomed)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make names created or changed in the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,33 +8,65 @@ from sqlite3 import Connection
 
 import numpy as np
 
-from index.catalog import CollectionRow, collection_rows
+from index.catalog import CollectionRow, collection_info, collection_rows
+from index.collection_index import CollectionIndex
 from index.errors import CollectionNotFound
-from index.faiss_index import FlatIndex
+from index.frozen import FrozenIndex
 from index.locks import ReadWriteLock
-from index.segments import collection_vectors, scan_vectors
+from index.plan import IndexSettings
+from index.segments import collection_keys, vectors_of
+from index.snapshot import SnapshotFolder
 from index.types import Vector
+
+_BATCH = 8192
 
 
 class Mirror:
-    """FAISS indexes by collection: a cache of the catalog, made from it when the store opens."""
+    """Indexes by collection: a cache of the catalog, made from it and from snapshots when the store opens."""
 
     def __init__(self) -> None:
         self._lock = ReadWriteLock()
-        self._live: dict[str, tuple[CollectionRow, FlatIndex]] = {}
+        self._live: dict[str, tuple[CollectionRow, CollectionIndex]] = {}
 
-    def load(self, connection: Connection) -> None:
-        """Read all vectors of the catalog, in one pass over it."""
-        rows = {row.pk: row for row in collection_rows(connection)}
-        indexes = {pk: FlatIndex(row.dim) for pk, row in rows.items()}
-        for pk, keys, vectors in scan_vectors(connection, {pk: row.dim for pk, row in rows.items()}):
-            indexes[pk].add(keys, vectors)
-        self._live = {row.name: (row, indexes[pk]) for pk, row in rows.items()}
+    def load(self, connection: Connection, snapshots: SnapshotFolder, settings: IndexSettings) -> list[str]:
+        """Load what snapshots hold and read from the catalog what came after.
+
+        Returns:
+            The collections without a snapshot whose vectors are more than the memory planned for: they are still to
+            be built before anybody searches.
+        """
+        rows = collection_rows(connection)
+        snapshots.sweep({row.pk for row in rows})
+        unbuilt = []
+        for row in rows:
+            index = CollectionIndex(row.dim)
+            frozen = snapshots.load(connection, row)
+            segments = collection_info(connection, row.name).segments
+            if frozen is None and segments * row.dim * 4 > max(settings.budget(), settings.flat_bytes):
+                unbuilt.append(row.name)
+            else:
+                fill(connection, row, index, frozen)
+            self._live[row.name] = (row, index)
+        return unbuilt
+
+    def all(self) -> list[tuple[CollectionRow, CollectionIndex]]:
+        """Every collection and its vectors."""
+        return list(self._live.values())
+
+    def names(self) -> list[str]:
+        """The collections there are."""
+        return list(self._live)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """No commit happens within; a snapshot taken inside is of the same moment as the indexes."""
         with self._lock.reading():
+            yield
+
+    @contextmanager
+    def swapping(self) -> Iterator[None]:
+        """No search and no commit happens within."""
+        with self._lock.writing():
             yield
 
     @contextmanager
@@ -44,8 +76,8 @@ class Mirror:
             connection.commit()
             yield
 
-    def get(self, name: str) -> tuple[CollectionRow, FlatIndex]:
-        """A collection and its vectors; call it while reading. Raises CollectionNotFound."""
+    def get(self, name: str) -> tuple[CollectionRow, CollectionIndex]:
+        """A collection and its vectors; call it while reading or swapping. Raises CollectionNotFound."""
         try:
             return self._live[name]
         except KeyError:
@@ -53,7 +85,11 @@ class Mirror:
 
     def add(self, row: CollectionRow) -> None:
         """A new, empty collection was committed."""
-        self._live[row.name] = (row, FlatIndex(row.dim))
+        self._live[row.name] = (row, CollectionIndex(row.dim))
+
+    def put(self, row: CollectionRow, index: CollectionIndex) -> None:
+        """Serve a collection from another index; call it while swapping."""
+        self._live[row.name] = (row, index)
 
     def drop(self, row: CollectionRow) -> None:
         """The deletion of a collection was committed."""
@@ -69,10 +105,20 @@ class Mirror:
             index.add(np.array(added, dtype=np.int64), vectors)
         except Exception:
             # The commit stands and must be answered as such: a cache that failed to follow is made anew.
-            fresh = FlatIndex(row.dim)
-            fresh.add(*collection_vectors(connection, row.pk, row.dim))
+            fresh = CollectionIndex(row.dim)
+            fill(connection, row, fresh, index.frozen)
             self._live[row.name] = (row, fresh)
 
     def clear(self) -> None:
         """Let the memory go."""
         self._live.clear()
+
+
+def fill(connection: Connection, row: CollectionRow, index: CollectionIndex, frozen: FrozenIndex | None) -> None:
+    """Bring an empty index to the state of the catalog, with a frozen index of whatever age."""
+    live = collection_keys(connection, row.pk)
+    held = frozen.keys if frozen is not None else np.empty(0, dtype=np.int64)
+    index.replace(frozen, np.setdiff1d(held, live, assume_unique=True))
+    missing = np.setdiff1d(live, held, assume_unique=True)
+    for start in range(0, len(missing), _BATCH):
+        index.add(*vectors_of(connection, missing[start : start + _BATCH], row.dim))

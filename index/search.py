@@ -5,91 +5,133 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from index.catalog import has_field, metadata_fields, read_items
-from index.errors import UnknownField
-from index.faiss_index import FlatIndex, Selection
-from index.filters import Filter, filter_fields
-from index.segments import SegmentRow, matching_segments, segment_rows, segments_of
+import numpy as np
+
+from index.catalog import read_items
+from index.collection_index import CollectionIndex
+from index.faiss_index import Scores
+from index.matching import Wanted
+from index.segments import SegmentRow, segment_rows, segments_with_vectors
 from index.types import Hit, Vector
 
 # Fetch this many segments a wanted item first, then grow by this factor until there are enough distinct items.
 _SEGMENTS_PER_ITEM = 4
 _GROWTH = 4
 
-
-def check_fields(connection: sqlite3.Connection, collection: int, where: Filter) -> None:
-    """Raise UnknownField if the filter names a field that no item of the collection has."""
-    for field in filter_fields(where):
-        if not has_field(connection, collection, field):
-            raise UnknownField(field, metadata_fields(connection, collection))
+Ranked = list[tuple[float, SegmentRow]]
 
 
 def best_hits(
     connection: sqlite3.Connection,
-    collection: int,
-    index: FlatIndex,
+    index: CollectionIndex,
     query: Vector,
+    wanted: Wanted,
     *,
     top_k: int,
-    where: Filter | None,
     min_score: float | None,
-    exclude_ids: Sequence[str],
+    effort: int = 0,
 ) -> list[Hit]:
     """Up to `top_k` items by their best segment's cosine to query [D], ties by id.
 
-    The connection's snapshot and the index must be of the same moment.
-
-    Raises:
-        UnknownField: the filter names a field that no item of the collection has.
+    The connection's snapshot, the index and `wanted` must be of the same moment. `effort` 0: what was tuned.
     """
-    select, selected = _selection(connection, collection, index, where, exclude_ids)
-    k = min(selected, top_k * _SEGMENTS_PER_ITEM)
-    ranked: list[tuple[float, SegmentRow]] = []
+    if wanted.vectors is not None and wanted.select is not None:
+        ranked = _among_few(connection, wanted.select.ids.tolist(), wanted.vectors, query, top_k)
+    elif index.frozen is None:
+        ranked = _exact(connection, index, query, wanted, top_k, min_score)
+    else:
+        ranked = _approximate(connection, index, query, wanted, top_k, min_score, effort)
+    return _hits(connection, ranked, top_k, min_score)
+
+
+def _exact(
+    connection: sqlite3.Connection,
+    index: CollectionIndex,
+    query: Vector,
+    wanted: Wanted,
+    top_k: int,
+    min_score: float | None,
+) -> Ranked:
+    ranked: Ranked = []
+    k = min(wanted.count, top_k * _SEGMENTS_PER_ITEM)
     while k:
-        found, keys = index.search(query, k, select)
+        found = index.search(query, k, wanted.select)
         # Rounding can carry a float32 dot product of unit vectors just past 1.
-        scores = found.clip(-1.0, 1.0).tolist()
-        rows = segment_rows(connection, keys.tolist())
-        ranked = _best_of_each([(score, rows[key]) for score, key in zip(scores, keys.tolist(), strict=True)])
+        scores, keys = found.scores.clip(-1.0, 1.0).tolist(), found.keys.tolist()
+        ranked = _best_of_each(scores, keys, segment_rows(connection, keys))
         # Enough only when the last one fetched is worse than the last one wanted: among equals the ids decide,
         # so all equals must be here. FAISS scores equal vectors equally, wherever they lie.
         enough = len(ranked) >= top_k and scores[-1] < ranked[top_k - 1][0]
         below = min_score is not None and scores[-1] < min_score
-        if enough or below or k >= selected:
+        if enough or below or k >= wanted.count:
             break
-        k = min(selected, k * _GROWTH)
-    return _hits(connection, ranked, top_k, min_score)
+        k = min(wanted.count, k * _GROWTH)
+    return ranked
 
 
-def _selection(
+def _approximate(
     connection: sqlite3.Connection,
-    collection: int,
-    index: FlatIndex,
-    where: Filter | None,
-    exclude_ids: Sequence[str],
-) -> tuple[Selection | None, int]:
-    if where is not None:
-        check_fields(connection, collection, where)
-        ids = matching_segments(connection, collection, where, exclude_ids)
-        return Selection(ids), len(ids)
-    if exclude_ids:
-        ids = segments_of(connection, collection, exclude_ids)
-        return Selection(ids, inverted=True), len(index) - len(ids)
-    return None, len(index)
+    index: CollectionIndex,
+    query: Vector,
+    wanted: Wanted,
+    top_k: int,
+    min_score: float | None,
+    effort: int,
+) -> Ranked:
+    """Candidates by approximate codes, ranked by the catalog's exact vectors; more until there are enough items."""
+    assert index.frozen is not None
+    effort = effort or index.frozen.facts.effort
+    ranked: Ranked = []
+    k = min(wanted.count, top_k * _SEGMENTS_PER_ITEM)
+    while k:
+        found = index.search(query, k, wanted.select, selected=wanted.count, effort=effort)
+        keys, rows, vectors = segments_with_vectors(connection, found.keys.tolist(), index.dim)
+        scores = cosines(vectors, query).tolist()
+        ranked = _best_of_each(scores, keys, rows)
+        worst = min(scores, default=1.0)
+        # As above: equals of the last one wanted must all be here. Equal vectors have equal codes.
+        enough = len(ranked) >= top_k and worst < ranked[top_k - 1][0]
+        below = min_score is not None and worst < min_score
+        if enough or below or (k >= wanted.count and found.whole):
+            break
+        # Too few: the lists held no more of what is wanted, or a few long clips filled the places.
+        if len(keys) < k:
+            effort *= _GROWTH
+        k = min(wanted.count, k * _GROWTH)
+    return ranked
 
 
-def _best_of_each(found: list[tuple[float, SegmentRow]]) -> list[tuple[float, SegmentRow]]:
+def _among_few(connection: sqlite3.Connection, keys: list[int], vectors: Vector, query: Vector, top_k: int) -> Ranked:
+    """Compare all of few vectors; only those that can be among the best are looked up."""
+    scores = cosines(vectors, query)
+    order = np.argsort(-scores, kind="stable")
+    taken = top_k * _SEGMENTS_PER_ITEM
+    while True:
+        chosen = order[:taken]
+        near = [keys[i] for i in chosen.tolist()]
+        ranked = _best_of_each(scores[chosen].tolist(), near, segment_rows(connection, near))
+        if taken >= len(keys) or (len(ranked) >= top_k and scores[chosen[-1]] < ranked[top_k - 1][0]):
+            return ranked
+        taken *= _GROWTH
+
+
+def cosines(vectors: Vector, query: Vector) -> Scores:
+    """[n] of unit vectors [n, D] to query [D]. Row by row, so that equal vectors score equally wherever they stand."""
+    # A matrix product would not do: its kernels add in another order at the edges.
+    return np.asarray((vectors * query).sum(axis=1, dtype=np.float32).clip(-1.0, 1.0))
+
+
+def _best_of_each(scores: Sequence[float], keys: Sequence[int], rows: dict[int, SegmentRow]) -> Ranked:
     best: dict[int, tuple[float, SegmentRow]] = {}
-    for score, row in found:
+    for score, key in zip(scores, keys, strict=True):
+        row = rows[key]
         held = best.get(row.item)
         if held is None or (-score, row.start_s, row.end_s) < (-held[0], held[1].start_s, held[1].end_s):
             best[row.item] = (score, row)
     return sorted(best.values(), key=lambda one: -one[0])
 
 
-def _hits(
-    connection: sqlite3.Connection, ranked: list[tuple[float, SegmentRow]], top_k: int, min_score: float | None
-) -> list[Hit]:
+def _hits(connection: sqlite3.Connection, ranked: Ranked, top_k: int, min_score: float | None) -> list[Hit]:
     if len(ranked) > top_k:
         last = ranked[top_k - 1][0]
         ranked = [one for one in ranked if one[0] >= last]

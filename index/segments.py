@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 
 import numpy as np
 
 from index.errors import StorageFailed
-from index.facts import SqlValue, to_sql
+from index.facts import is_bounded, to_sql
 from index.filters import Filter
 from index.types import Ids, NewSegment, Vector
 
@@ -55,6 +53,19 @@ def segment_rows(connection: sqlite3.Connection, keys: Iterable[int]) -> dict[in
     return {row[0]: SegmentRow(*row[1:]) for row in connection.execute(sql, (json.dumps(list(keys)),))}
 
 
+def segments_with_vectors(
+    connection: sqlite3.Connection, keys: Iterable[int], dim: int
+) -> tuple[list[int], dict[int, SegmentRow], Vector]:
+    """Those of `keys` that exist, each one's row, and their vectors [n, D] in the order of the keys returned."""
+    sql = "SELECT pk, item, start_s, end_s, vector FROM segments WHERE pk IN (SELECT value FROM json_each(?))"
+    rows = connection.execute(sql, (json.dumps(list(keys)),)).fetchall()
+    return (
+        [row[0] for row in rows],
+        {row[0]: SegmentRow(*row[1:4]) for row in rows},
+        _matrix([row[4] for row in rows], dim),
+    )
+
+
 def item_vectors(connection: sqlite3.Connection, item: int, dim: int) -> Vector:
     """[segments, D] float32 in the order of the clip."""
     rows = connection.execute("SELECT vector FROM segments WHERE item = ? ORDER BY start_s, pk", (item,)).fetchall()
@@ -62,19 +73,24 @@ def item_vectors(connection: sqlite3.Connection, item: int, dim: int) -> Vector:
 
 
 def matching_segments(
-    connection: sqlite3.Connection, collection: int, where: Filter | None, exclude_ids: Sequence[str]
+    connection: sqlite3.Connection, collection: int, where: Filter, exclude_ids: Sequence[str]
 ) -> Ids:
     """Keys of the segments whose item passes the filter and is not excluded, ascending."""
-    condition, params = to_sql(where, collection) if where is not None else ("1", list[SqlValue]())
-    # Only the compiled filter is spliced in: names and values are parameters.
-    sql = (
-        "SELECT segments.pk FROM items JOIN segments ON segments.item = items.pk"  # noqa: S608
-        f" WHERE items.collection = ? AND ({condition}) AND items.id NOT IN (SELECT value FROM json_each(?))"
-    )
-    rows = connection.execute(sql, [collection, *params, json.dumps(list(exclude_ids))])
-    keys = np.fromiter((key for (key,) in rows), dtype=np.int64)
+    if is_bounded(where):
+        # By way of the metadata's index alone, which knows the collection: the cost is that of what passes.
+        condition, params = to_sql(where, collection, "item")
+        sql = f"SELECT pk FROM segments WHERE {condition}"  # noqa: S608
+    else:
+        # Only the compiled filter is spliced in: names and values are parameters.
+        condition, params = to_sql(where, collection)
+        sql = (
+            "SELECT segments.pk FROM items JOIN segments ON segments.item = items.pk"  # noqa: S608
+            f" WHERE items.collection = ? AND ({condition})"
+        )
+        params = [collection, *params]
+    keys = np.fromiter((key for (key,) in connection.execute(sql, params)), dtype=np.int64)
     keys.sort()
-    return keys
+    return np.setdiff1d(keys, segments_of(connection, collection, exclude_ids)) if exclude_ids else keys
 
 
 def segments_of(connection: sqlite3.Connection, collection: int, item_ids: Sequence[str]) -> Ids:
@@ -87,30 +103,30 @@ def segments_of(connection: sqlite3.Connection, collection: int, item_ids: Seque
     return np.fromiter((key for (key,) in rows), dtype=np.int64)
 
 
-def scan_vectors(
-    connection: sqlite3.Connection, dims: dict[int, int], *, batch: int = 8192
-) -> Iterator[tuple[int, Ids, Vector]]:
-    """Every vector in runs of one collection: (collection, keys [n], vectors [n, D]), n at most `batch`.
-
-    Args:
-        dims: number of dimensions by collection key.
-
-    Raises:
-        StorageFailed: a stored vector has another length than its collection's.
-    """
-    cursor = connection.execute("SELECT collection, pk, vector FROM segments ORDER BY pk")
-    while rows := cursor.fetchmany(batch):
-        for collection, run in groupby(rows, key=itemgetter(0)):
-            part = list(run)
-            keys = np.array([row[1] for row in part], dtype=np.int64)
-            yield collection, keys, _matrix([row[2] for row in part], dims[collection])
+def collection_keys(connection: sqlite3.Connection, collection: int) -> Ids:
+    """Keys of a collection's segments, ascending; read from an index, not from the rows with their vectors."""
+    rows = connection.execute("SELECT pk FROM segments WHERE collection = ? ORDER BY pk", (collection,))
+    return np.fromiter((key for (key,) in rows), dtype=np.int64)
 
 
-def collection_vectors(connection: sqlite3.Connection, collection: int, dim: int) -> tuple[Ids, Vector]:
-    """One collection's keys [n] and vectors [n, D]. Raises StorageFailed on a vector of another length."""
-    rows = connection.execute(
-        "SELECT pk, vector FROM segments WHERE collection = ? ORDER BY pk", (collection,)
-    ).fetchall()
+def vectors_of(connection: sqlite3.Connection, keys: Ids, dim: int) -> tuple[Ids, Vector]:
+    """Those of `keys` that exist, ascending, and their vectors [n, D]."""
+    rows = sorted(stored_vectors(connection, keys.tolist()))
+    return np.array([row[0] for row in rows], dtype=np.int64), _matrix([row[1] for row in rows], dim)
+
+
+def stored_vectors(connection: sqlite3.Connection, keys: Iterable[int]) -> list[tuple[int, bytes]]:
+    """Those of `keys` that exist, and their vectors' bytes as they lie in the file."""
+    sql = "SELECT pk, vector FROM segments WHERE pk IN (SELECT value FROM json_each(?))"
+    return connection.execute(sql, (json.dumps(list(keys)),)).fetchall()
+
+
+def vectors_after(
+    connection: sqlite3.Connection, collection: int, dim: int, after: int, limit: int
+) -> tuple[Ids, Vector]:
+    """The next `limit` of a collection's keys past `after`, and their vectors [n, D]."""
+    sql = "SELECT pk, vector FROM segments WHERE collection = ? AND pk > ? ORDER BY pk LIMIT ?"
+    rows = connection.execute(sql, (collection, after, limit)).fetchall()
     return np.array([row[0] for row in rows], dtype=np.int64), _matrix([row[1] for row in rows], dim)
 
 

@@ -14,38 +14,56 @@ import numpy as np
 from index import catalog, cursors, segments
 from index.backend import Store
 from index.database import Database, storage_errors
-from index.errors import (
-    CollectionNotFound,
-    DimensionMismatch,
-    IdentityMismatch,
-    InvalidInput,
-    MediaNotKept,
-)
+from index.errors import CollectionNotFound, DimensionMismatch, IdentityMismatch, InvalidInput, MediaNotKept
+from index.files import fsync_folder
 from index.filters import Filter
 from index.locks import FolderLock
-from index.media import MediaFolder, StagedMedia, fsync_folder
+from index.matching import Matcher, check_fields
+from index.media import MediaFolder, StagedMedia
 from index.mirror import Mirror
-from index.search import best_hits, check_fields
+from index.plan import IndexSettings
+from index.search import best_hits
+from index.snapshot import SnapshotFolder
 from index.types import CollectionInfo, Hit, Item, Limits, NewItem, Vector
-from index.validate import check_collection_name, check_item, check_metadata, check_text, check_vector, is_item_id
+from index.upkeep import Upkeep
+from index.validate import (
+    check_collection_name,
+    check_distinct,
+    check_item,
+    check_metadata,
+    check_text,
+    check_vector,
+    is_item_id,
+)
 
 MAX_DIM = 65_536
 
 
 class LocalStore:
-    """A data folder: `catalog.sqlite`, `media/`, `lock`. Implements `index.backend.Store`, where calls are described.
+    """A data folder: `catalog.sqlite`, `media/`, `index/`, `lock`. Calls are described in `index.backend.Store`.
 
     Writers take turns. A change is prepared in a transaction nobody sees, then committed and mirrored into FAISS
     while no search runs: so a search sees all of it or nothing, and a kill loses at most what was not acknowledged.
     """
 
-    def __init__(self, folder: Path, *, keep_media: bool = True, limits: Limits | None = None) -> None:
+    upkeep: Upkeep
+    """Builds, tunes and saves the indexes, and says how each collection is indexed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_media: bool = True,
+        limits: Limits | None = None,
+        settings: IndexSettings | None = None,
+    ) -> None:
         """Open or create the folder and load its vectors.
 
         Args:
             folder: made if missing; one store owns it at a time.
             keep_media: store the original audio that items bring. Media kept earlier stay either way.
             limits: bounds on what one item may hold.
+            settings: how indexes are planned and kept.
 
         Raises:
             StoreLocked: another store owns the folder.
@@ -53,6 +71,7 @@ class LocalStore:
         """
         self._keep_media = keep_media
         self._limits = limits or Limits()
+        self._settings = settings or IndexSettings()
         self._mirror = Mirror()
         with ExitStack() as undo:
             with storage_errors():
@@ -63,9 +82,15 @@ class LocalStore:
             self._database = Database(folder / "catalog.sqlite")
             undo.callback(self._database.close)
             fsync_folder(folder)
+            snapshots = SnapshotFolder(folder / "index")
             with self._database.snapshot() as connection:
                 self._media.sweep(catalog.all_media(connection))
-                self._mirror.load(connection)
+                unbuilt = self._mirror.load(connection, snapshots, self._settings)
+            self._matcher = Matcher(self._settings)
+            self.upkeep = Upkeep(self._database, self._mirror, snapshots, self._settings)
+            for name in unbuilt:
+                self.upkeep.rebuild(name)
+            self.upkeep.start(background=self._settings.background)
             undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -77,6 +102,7 @@ class LocalStore:
         self.close()
 
     def close(self) -> None:
+        self.upkeep.stop()
         if self._database.close():
             self._mirror.clear()
             self._lock.release()
@@ -122,6 +148,7 @@ class LocalStore:
             media = catalog.remove_collection(connection, row.pk)
             with self._mirror.committing(connection):
                 self._mirror.drop(row)
+            self.upkeep.forget(row)
             self._drop_unused_media(connection, media)
 
     def upsert(self, name: str, items: Sequence[NewItem], *, identity: str) -> list[bool]:
@@ -129,7 +156,7 @@ class LocalStore:
             row = catalog.collection_row(connection, name)
         _check_identity(row, identity)
         checked = [check_item(item, row.dim, self._limits, f"items[{i}]") for i, item in enumerate(items)]
-        _check_distinct(checked)
+        check_distinct(checked)
         staged: list[StagedMedia] = []
         try:
             media = [self._stage(item, staged) for item in checked]
@@ -177,6 +204,7 @@ class LocalStore:
             removed, media = catalog.remove_item(connection, row, item_id)
             with self._mirror.committing(connection):
                 self._mirror.change(connection, row, removed, [], np.empty((0, row.dim), np.float32))
+            self.upkeep.changed()
             self._drop_unused_media(connection, [media])
 
     def item_vectors(self, name: str, item_id: str) -> Vector:
@@ -208,22 +236,16 @@ class LocalStore:
         where: Filter | None = None,
         min_score: float | None = None,
         exclude_ids: Sequence[str] = (),
+        effort: int | None = None,
     ) -> list[Hit]:
         if not 1 <= top_k <= self._limits.max_top_k:
             raise InvalidInput("top_k", f"must be 1 to {self._limits.max_top_k}", self._limits.max_top_k)
         # Commits happen under the same lock, so the snapshot taken inside it is of the same moment as the index.
         with self._mirror.reading(), self._database.snapshot() as connection:
             row, index = self._mirror.get(name)
-            return best_hits(
-                connection,
-                row.pk,
-                index,
-                check_vector(query, row.dim, "query"),
-                top_k=top_k,
-                where=where,
-                min_score=min_score,
-                exclude_ids=[*filter(is_item_id, exclude_ids)],
-            )
+            searched = check_vector(query, row.dim, "query")
+            wanted = self._matcher.wanted(connection, row.pk, index, where, [*filter(is_item_id, exclude_ids)])
+            return best_hits(connection, index, searched, wanted, top_k=top_k, min_score=min_score, effort=effort or 0)
 
     def _stage(self, item: NewItem, staged: list[StagedMedia]) -> StagedMedia | None:
         if item.media is None or not self._keep_media:
@@ -252,6 +274,7 @@ class LocalStore:
             added = [key for change in written for key in change.added]
             with self._mirror.committing(connection):
                 self._mirror.change(connection, row, removed, added, vectors)
+            self.upkeep.changed()
         except BaseException:
             connection.rollback()
             self._drop_unused_media(connection, published)
@@ -268,14 +291,6 @@ class LocalStore:
 def _check_identity(row: catalog.CollectionRow, identity: str) -> None:
     if row.identity != identity:
         raise IdentityMismatch(row.identity, identity)
-
-
-def _check_distinct(items: Sequence[NewItem]) -> None:
-    seen: dict[str, int] = {}
-    for i, item in enumerate(items):
-        if item.id in seen:
-            raise InvalidInput(f"items[{i}].id", f"{item.id!r} is already items[{seen[item.id]}]")
-        seen[item.id] = i
 
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,6 +158,15 @@ def check_item(item: NewItem, dim: int, limits: Limits, field: str) -> NewItem:
         filename=item.filename,
         media=item.media,
     )
+
+
+def check_distinct(items: Sequence[NewItem]) -> None:
+    """Raise InvalidInput if two items have one id."""
+    seen: dict[str, int] = {}
+    for i, item in enumerate(items):
+        if item.id in seen:
+            raise InvalidInput(f"items[{i}].id", f"{item.id!r} is already items[{seen[item.id]}]")
+        seen[item.id] = i
 
 
 def _check_segment(segment: NewSegment, dim: int, field: str) -> NewSegment:

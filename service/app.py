@@ -67,7 +67,9 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
         if settings.log_format == "json":
             log_as_json()  # here, because whoever runs the server has set its handlers up by now
         try:
-            store = await asyncio.to_thread(LocalStore, settings.data_dir, keep_media=settings.keep_media)
+            store = await asyncio.to_thread(
+                LocalStore, settings.data_dir, keep_media=settings.keep_media, settings=settings.indexing()
+            )
         except IndexingError as error:
             logger.error("cannot serve the data folder %s: %s", settings.data_dir, error)
             raise

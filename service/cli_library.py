@@ -107,6 +107,9 @@ def search(
         bool, typer.Option("--style", help="Compare with clips and items only how they are spoken, whoever speaks.")
     ] = False,
     diversity: Annotated[float, typer.Option(min=0, max=1, help="How much hits should differ from each other.")] = 0.0,
+    effort: Annotated[
+        int | None, typer.Option(min=1, help="Lists of an approximate index to look into; default: as it was tuned.")
+    ] = None,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = None,
     as_json: JsonOption = False,
@@ -123,7 +126,13 @@ def search(
     conditions = parse_filter(where or [], filter_json)
     with connect(url, api_key) as client:
         answer = client.search(
-            collection, parts, top_k=top_k, filter=conditions, min_score=min_score, diversity=diversity or None
+            collection,
+            parts,
+            top_k=top_k,
+            filter=conditions,
+            min_score=min_score,
+            diversity=diversity or None,
+            effort=effort,
         )
     if as_json:
         print_json(answer)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from index.plan import IndexSettings
+
 Scope = Literal["read", "write"]
 Seconds = float
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -144,6 +146,43 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Encoders that stay broken for longer than this end the process, to be restarted."
     )
 
+    # The index
+    index_memory_mib: int = Field(
+        0, ge=0, description="What the indexes of all collections together may hold in memory, MiB; 0 is half of it."
+    )
+    index_flat_mib: int = Field(
+        64, ge=1, description="A collection whose vectors are no larger is scanned whole, exactly, MiB."
+    )
+    index_delta_mib: int = Field(
+        16, ge=1, description="Vectors that came since an index was built are scanned whole, up to this size, MiB."
+    )
+    index_recall: float = Field(
+        0.95, gt=0, le=1, description="recall@10 against exact search that a build sets the search effort for."
+    )
+    index_exact_ids: int = Field(
+        2000, ge=0, description="A filter that leaves no more segments than this is answered exactly."
+    )
+    index_rerank: int = Field(
+        0, ge=0, description="Candidates ranked by their exact vectors a wanted hit; 0 is what the kind of index needs."
+    )
+    index_regrow: float = Field(
+        4.0, gt=1, description="An index is trained anew when the collection has grown this many times."
+    )
+    index_dead_share: float = Field(
+        0.25, gt=0, le=1, description="An index is built anew when more than this share of it was deleted."
+    )
+    index_snapshot_share: float = Field(
+        0.05, gt=0, le=1, description="A snapshot is saved when this share of the index is missing in the last one."
+    )
+    index_build_threads: int = Field(1, ge=1, le=1024, description="Threads of an index build.")
+    index_build_niceness: int = Field(
+        10, ge=0, le=19, description="How much a build stands back for everything else, as in nice(1)."
+    )
+    index_build_apart: bool = Field(
+        True, description="Build in a process of its own, which may crash or run out of memory without harm."
+    )
+    index_filter_cache_mib: int = Field(64, ge=0, description="Memory for remembered answers of filters, MiB.")
+
     @field_validator("api_keys", "cors_origins", "allowed_hosts", "url_allow", "url_private_networks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -188,3 +227,21 @@ class Settings(BaseSettings):
         if self.max_texts > self.queue_texts:
             raise ValueError("queue_texts must be at least max_texts")
         return self
+
+    def indexing(self) -> IndexSettings:
+        """The index's options, as the index takes them."""
+        return IndexSettings(
+            memory_bytes=self.index_memory_mib * MIB,
+            flat_bytes=self.index_flat_mib * MIB,
+            delta_bytes=self.index_delta_mib * MIB,
+            target_recall=self.index_recall,
+            exact_ids=self.index_exact_ids,
+            rerank=self.index_rerank,
+            regrow=self.index_regrow,
+            dead_share=self.index_dead_share,
+            snapshot_share=self.index_snapshot_share,
+            build_threads=self.index_build_threads,
+            build_niceness=self.index_build_niceness,
+            build_apart=self.index_build_apart,
+            filter_cache_bytes=self.index_filter_cache_mib * MIB,
+        )

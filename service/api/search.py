@@ -82,6 +82,7 @@ async def search(collection: CollectionPath, request: Request, services: Service
         where=where,
         min_score=body.min_score,
         exclude_ids=() if body.include_query_item else query.item_ids,
+        effort=body.effort,
     )
     if body.diversity or len(query.parts) > 1:
         hits, segments = await services.in_store("search", _best_segments, services.store, collection, hits, query)

@@ -111,6 +111,13 @@ class SearchRequest(RequestModel):
         allow_inf_nan=False,
         description="How much hits should differ from each other (maximal marginal relevance); 0 ranks by score alone.",
     )
+    effort: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="How many lists of an approximate index are looked into; more finds more and takes longer. Left "
+        "out: what the index was tuned to. Collections that are searched exactly ignore it.",
+    )
     include_query_item: bool = Field(False, description="Whether items that the query names may be hits themselves.")
 
 

@@ -6,11 +6,13 @@ import json
 import random
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from index_oracle import clip
 
+from index.plan import IndexSettings
 from index.store import LocalStore
 from index.types import NewItem
 
@@ -18,6 +20,17 @@ COLLECTION = "crash"
 DIM = 32
 THREADS = 2
 IDS = 12
+# A few dozen vectors are built into an index, merged into it and saved, over and over, in a thread beside the writers
+# or in a process of its own.
+SETTINGS = IndexSettings(
+    flat_bytes=DIM * 40,
+    delta_bytes=DIM * 20,
+    exact_ids=5,
+    rerank=100,
+    regrow=1.5,
+    snapshot_share=0.01,
+    build_apart=False,
+)
 
 
 def version_of(item_id: str, version: int) -> NewItem:
@@ -29,8 +42,8 @@ def version_of(item_id: str, version: int) -> NewItem:
     return clip(item_id, seeds, DIM, {"version": version, "tags": [item_id, version]}, media)
 
 
-def main(folder: Path, seed: int, first_version: int) -> None:
-    store = LocalStore(folder)
+def main(folder: Path, seed: int, first_version: int, *, apart: bool) -> None:
+    store = LocalStore(folder, settings=replace(SETTINGS, build_apart=apart))
     store.create_collection(COLLECTION, dim=DIM, identity="x")
     out = threading.Lock()
 
@@ -60,9 +73,18 @@ def main(folder: Path, seed: int, first_version: int) -> None:
                 store.patch_metadata(COLLECTION, ids[0], {"patched": version})
             say({"thread": thread, "state": "acknowledged"})
 
-    for thread in range(THREADS):
-        threading.Thread(target=work, args=(thread,)).start()
+    def rebuild() -> None:
+        """What upkeep does not find to do by itself often enough: new indexes, and new snapshots."""
+        while True:
+            store.upkeep.rebuild(COLLECTION)
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(THREADS)]
+    threads.append(threading.Thread(target=rebuild))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), apart="apart" in sys.argv)

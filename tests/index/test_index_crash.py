@@ -9,28 +9,35 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from index_crash_writer import COLLECTION, DIM, version_of
+import pytest
+from index_crash_writer import COLLECTION, DIM, SETTINGS, version_of
 
 from index.store import LocalStore
 from index.types import Item
 
-KILLS = 10
+KILLS, KILLS_APART = 15, 3
+KILLS_SLOW, KILLS_APART_SLOW = 200, 40
 HERE = Path(__file__).parent
 # Item id to (version, number of the patch on it if any).
 State = dict[str, tuple[int, int | None]]
 
 
-def run_until_killed(folder: Path, seed: int, first_version: int, dice: random.Random) -> list[dict[str, Any]]:
+def run_until_killed(
+    folder: Path, seed: int, first_version: int, dice: random.Random, apart: bool
+) -> list[dict[str, Any]]:
     """Start the writer, kill it a random while after some actions were acknowledged, and return all that it said."""
     command = [sys.executable, str(HERE / "index_crash_writer.py"), str(folder), str(seed), str(first_version)]
+    command += ["apart"] if apart else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = []
-        actions = dice.randint(1, 60)
+        # A process takes its time to start: kill later, so that builds are met in all their parts.
+        actions = dice.randint(1, 400 if apart else 60)
         while actions and (line := process.stdout.readline()):
             said.append(line)
             actions -= "acknowledged" in line
@@ -85,12 +92,29 @@ def check_whole(store: LocalStore, items: list[Item]) -> None:
             assert store.media_path(COLLECTION, item.id)[0].read_bytes() == expected.media.data
 
 
-def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(tmp_path: Path) -> None:
-    dice = random.Random(20)
+SLOW = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize(
+    ("kills", "seed", "apart"),
+    [
+        (KILLS, 20, False),
+        (KILLS_APART, 22, True),
+        pytest.param(KILLS_SLOW, 21, False, marks=SLOW),
+        pytest.param(KILLS_APART_SLOW, 23, True, marks=SLOW),
+    ],
+)
+def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(
+    tmp_path: Path, kills: int, seed: int, apart: bool
+) -> None:
+    """Killed at random points of upserts, deletes, patches, builds, merges and snapshots, all at once."""
+    dice = random.Random(seed)
     state: State = {}
-    for kill in range(KILLS):
-        said = run_until_killed(tmp_path, kill, kill * 10_000, dice)
-        with LocalStore(tmp_path) as store:
+    snapshots_used = 0
+    for kill in range(kills):
+        said = run_until_killed(tmp_path, seed * 1000 + kill, kill * 10_000, dice, apart)
+        # Without upkeep the store shows what was found in the folder, a snapshot or none.
+        with LocalStore(tmp_path, settings=replace(SETTINGS, background=False)) as store:
             items, cursor = store.list_items(COLLECTION, limit=1000)
             assert cursor is None
             seen = {item.id: (item.metadata["version"], item.metadata.get("patched")) for item in items}
@@ -103,7 +127,12 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(tmp_path: Pat
             media = {path.name for path in (tmp_path / "media").rglob("*") if path.is_file()}
             kept = {store.media_path(COLLECTION, item.id)[0].name for item in items if item.has_media}
             assert media == kept
+            if store.list_collections() and store.upkeep.facts(COLLECTION).frozen is not None:
+                snapshots_used += 1
+            left = {path.suffix for path in (tmp_path / "index").iterdir()}
+            assert left <= {".json", ".faiss"}
         state = seen
+    assert snapshots_used > 0
 
 
 def test_one_process_owns_a_folder_and_death_frees_it(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""Any sequence of calls and restarts leaves LocalStore equal to a dictionary searched by brute force."""
+"""Any sequence of calls, restarts, builds, merges and snapshots leaves LocalStore equal to a dictionary.
+
+Once as small collections are indexed, exactly; once with an approximate index over a handful of vectors, where every
+candidate is ranked by its exact vector, so that the answers must be the same.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from index_oracle import check_hits, clip, folder_in_memory, holds, unit
 
 from index.errors import CollectionNotFound, ItemNotFound, UnknownField
 from index.filters import parse_filter
+from index.plan import IndexSettings
 from index.store import LocalStore
 from index.types import Hit, NewItem, Vector
 
@@ -50,11 +55,13 @@ searches = st.lists(
 class StoreAgainstDictionary(RuleBasedStateMachine):
     """The model: collection name to item id to the item as given."""
 
+    index = IndexSettings(background=False)
+
     @initialize(batch=batches)
     def open(self, batch: list[NewItem]) -> None:
         # Hypothesis leaves out rules at random to go deep with the others, so none may wait for another to have run.
         self.folder = folder_in_memory()
-        self.store = LocalStore(self.folder)
+        self.store = LocalStore(self.folder, settings=self.index)
         self.model: dict[str, dict[str, NewItem]] = {}
         self.upsert(NAMES[0], batch)
 
@@ -75,13 +82,15 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
             self.store.delete_collection(name)
             del self.model[name]
 
-    @rule(name=names, batch=batches)
-    def upsert(self, name: str, batch: list[NewItem]) -> None:
+    @rule(name=names, batch=batches, tend=st.booleans())
+    def upsert(self, name: str, batch: list[NewItem], tend: bool = False) -> None:
         if not self._there(name, lambda: self.store.upsert(name, batch, identity="x")):
             self.create(name)
         created = self.store.upsert(name, batch, identity="x")
         assert created == [item.id not in self.model[name] for item in batch]
         self.model[name].update({item.id: item for item in batch})
+        if tend:
+            self.store.upkeep.settle()
 
     @rule(name=names, item_id=ids)
     def delete(self, name: str, item_id: str) -> None:
@@ -103,7 +112,12 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.store.close()
-        self.store = LocalStore(self.folder)
+        self.store = LocalStore(self.folder, settings=self.index)
+
+    @rule(name=names)
+    def rebuild(self, name: str) -> None:
+        if self._there(name, lambda: self.store.upkeep.rebuild(name)):
+            self.store.upkeep.rebuild(name)
 
     @rule(name=names, batch=searches)
     def search(self, name: str, batch: list[Search]) -> None:
@@ -195,7 +209,23 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
         return True
 
 
+class ApproximateStoreAgainstDictionary(StoreAgainstDictionary):
+    """Anything at all is more than may be scanned whole; two vectors beside the index are merged into it."""
+
+    index = IndexSettings(
+        flat_bytes=64,
+        delta_bytes=32,
+        exact_ids=2,
+        rerank=1000,
+        regrow=100.0,
+        dead_share=0.6,
+        background=False,
+        build_apart=False,
+    )
+
+
 TestStoreAgainstDictionary = StoreAgainstDictionary.TestCase
-TestStoreAgainstDictionary.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+TestApproximateStoreAgainstDictionary = ApproximateStoreAgainstDictionary.TestCase
+TestStoreAgainstDictionary.settings = TestApproximateStoreAgainstDictionary.settings = settings(
+    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from index_oracle import clip, unit
 from index.errors import StoreClosed
 from index.filters import parse_filter
 from index.locks import ReadWriteLock
+from index.plan import IndexSettings
 from index.store import LocalStore
 from index.types import NewItem
 
@@ -28,7 +30,17 @@ def generation(name: str, number: int) -> list[NewItem]:
     return [clip(f"i{i}", seeds, DIM, {"generation": number, "of": name}) for i in range(GROUP)]
 
 
-def test_a_search_never_sees_part_of_an_upsert(tmp_path: Path) -> None:
+# Ten vectors are an index's worth, a few more are merged, and a third deleted means building anew.
+BUSY = IndexSettings(
+    flat_bytes=DIM * 40, delta_bytes=DIM * 20, exact_ids=3, rerank=100, snapshot_share=0.01, build_apart=False
+)
+
+
+@pytest.mark.parametrize("settings", [IndexSettings(), BUSY])
+def test_a_search_never_sees_part_of_an_upsert(
+    tmp_path: Path, settings: IndexSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "index")
     names = ["c", "d"]
     query = unit(10_000, DIM)
     done = threading.Event()
@@ -54,7 +66,7 @@ def test_a_search_never_sees_part_of_an_upsert(tmp_path: Path) -> None:
             assert len({item.metadata["generation"] for item in listed}) == 1
         return seen
 
-    with LocalStore(tmp_path) as store, ThreadPoolExecutor(6) as pool:
+    with LocalStore(tmp_path, settings=settings) as store, ThreadPoolExecutor(6) as pool:
         for name in names:
             store.create_collection(name, dim=DIM, identity="x")
             store.upsert(name, generation(name, 0), identity="x")
@@ -68,6 +80,8 @@ def test_a_search_never_sees_part_of_an_upsert(tmp_path: Path) -> None:
         # Searches ran between the changes, not only before or after them.
         assert len(set().union(*(future.result() for future in searches))) > 5
         assert {store.get_item("c", f"i{i}").metadata["generation"] for i in range(GROUP)} == {GENERATIONS - 1}
+    assert "could not be tended" not in caplog.text
+    assert ("built ivf-sq8" in caplog.text and "saved the index" in caplog.text) == (settings is BUSY)
 
 
 def test_writers_of_one_collection_take_turns(tmp_path: Path) -> None:
@@ -154,3 +168,19 @@ def test_a_failed_commit_lets_the_lock_go(tmp_path: Path) -> None:
             with pytest.raises(ZeroDivisionError), store._mirror.committing(store._database._writer):
                 raise ZeroDivisionError
         assert store.search("c", unit(1, DIM), top_k=1) == []
+
+
+def test_closing_gives_up_a_build_and_loses_nothing(tmp_path: Path) -> None:
+    settings = IndexSettings(flat_bytes=DIM * 4, delta_bytes=DIM * 4)
+    items = [clip(f"{number:05}", [number], DIM) for number in range(3000)]
+    with LocalStore(tmp_path, settings=settings) as store:
+        store.create_collection("c", dim=DIM, identity="x")
+        for start in range(0, len(items), 500):
+            store.upsert("c", items[start : start + 500], identity="x")
+    assert "index-upkeep" not in {thread.name for thread in threading.enumerate()}
+    with LocalStore(tmp_path, settings=settings) as store:
+        deadline = time.monotonic() + 60
+        while store.upkeep.facts("c").saved == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert store.upkeep.facts("c").saved == len(items)
+        assert len(store.search("c", unit(3, DIM), top_k=5000)) == len(items)

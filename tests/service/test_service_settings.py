@@ -1,10 +1,13 @@
 """Settings: read from CLSP_* only, checked at start-up with the field named, and never a secret in clear."""
 
 import hashlib
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from index.plan import IndexSettings
 from service.settings import DEFAULT_BUNDLE, Settings
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
@@ -75,3 +78,28 @@ def test_broken_json_in_the_environment_is_an_error_of_that_field(monkeypatch: p
     monkeypatch.setenv("CLSP_API_KEYS", "[broken")
     with pytest.raises(ValidationError, match="api_keys"):
         Settings()
+
+
+def test_the_index_is_given_every_option_that_it_has() -> None:
+    assert Settings().indexing() == IndexSettings()
+    other: dict[str, Any] = {
+        "memory_mib": 3,
+        "flat_mib": 3,
+        "delta_mib": 3,
+        "recall": 0.5,
+        "exact_ids": 3,
+        "rerank": 3,
+        "regrow": 3.5,
+        "dead_share": 0.5,
+        "snapshot_share": 0.5,
+        "build_threads": 3,
+        "build_niceness": 3,
+        "build_apart": False,
+        "filter_cache_mib": 3,
+    }
+    assert {f"index_{name}" for name in other} == {name for name in Settings.model_fields if name.startswith("index_")}
+    changed = asdict(Settings(**{f"index_{name}": value for name, value in other.items()}).indexing())
+    before = asdict(IndexSettings())
+    # The service always tends them in the background.
+    assert [name for name in before if changed[name] == before[name]] == ["background"]
+    assert changed["flat_bytes"] == 3 * 1024 * 1024

@@ -1,0 +1,54 @@
+"""The vectors of the index benchmark: unequal clusters with few real degrees of freedom, as speech embeddings have.
+
+A vector is a cluster's centre plus noise, both in a 96-dimensional latent space whose directions fade as 1/sqrt(i),
+laid into 512 dimensions by one random matrix, plus a little noise in all 512, then brought to unit length. Cluster
+sizes fall off as 1/rank. Queries are fresh draws of the same kind. Vectors of independent noise in 512 dimensions would
+all be equally far from each other, which no collection of recordings is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+DIM, LATENT, CLUSTERS, BLOCK = 512, 96, 2000, 10_000
+
+
+def vectors(count: int, *, seed: int = 1) -> Iterator[np.ndarray]:
+    """Blocks [at most 10000, 512] float32 of unit length, `count` rows in all; equal for equal seeds."""
+    fixed = np.random.default_rng(0)
+    spectrum = 1.0 / np.sqrt(np.arange(1, LATENT + 1))
+    centres = fixed.normal(size=(CLUSTERS, LATENT)) * spectrum
+    lift = fixed.normal(size=(LATENT, DIM)) / np.sqrt(DIM)
+    share = 1.0 / np.arange(1, CLUSTERS + 1)
+    dice = np.random.default_rng(seed)
+    for start in range(0, count, BLOCK):
+        rows = min(BLOCK, count - start)
+        latent = centres[dice.choice(CLUSTERS, rows, p=share / share.sum())]
+        latent = latent + 0.8 * spectrum * dice.normal(size=(rows, LATENT))
+        block = (latent @ lift + 0.01 * dice.normal(size=(rows, DIM))).astype(np.float32)
+        yield block / np.linalg.norm(block, axis=1, keepdims=True)
+
+
+class Exact:
+    """The ten nearest neighbours of queries [q, D], found by looking at everything; `see` every block once."""
+
+    def __init__(self, queries: np.ndarray) -> None:
+        self._queries = queries
+        self._scores = np.full((len(queries), 10), -2.0, np.float32)
+        self.ids = np.full((len(queries), 10), -1, np.int64)
+
+    def see(self, numbers: np.ndarray, block: np.ndarray) -> None:
+        """Rows `block` [n, D] are the vectors of `numbers` [n]."""
+        scores = np.concatenate([self._scores, self._queries @ block.T], axis=1)
+        numbers = np.broadcast_to(numbers, (len(self._queries), len(block)))
+        ids = np.concatenate([self.ids, numbers], axis=1)
+        best = np.argpartition(-scores, 9, axis=1)[:, :10]
+        self._scores = np.take_along_axis(scores, best, 1)
+        self.ids = np.take_along_axis(ids, best, 1)
+
+
+def recall(found: list[list[int]], exact: np.ndarray) -> float:
+    """Share of the exact ten that were found, over all queries."""
+    return sum(len(set(one) & set(best.tolist())) for one, best in zip(found, exact, strict=True)) / exact.size

@@ -1,0 +1,180 @@
+"""Copy a data folder while a service writes to it, and make a data folder of such a copy.
+
+The catalog is copied in one read transaction of SQLite's backup API, which holds up no writer; what it refers to is
+gathered around it. Media never change once named, so on one file system they are linked, not copied.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from index import catalog
+from index.database import storage_errors
+from index.errors import StorageFailed
+from index.files import checksums, fsync_folder, fsync_tree, link_or_copy, sha256_of
+from index.source import open_catalog
+
+FORMAT = 1
+MARK = "backup.json"
+# Rounds of copying the catalog again because media it refers to went away in between.
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """What a backup holds: bytes of the catalog and the index snapshots, number and bytes of audio files."""
+
+    created_at: str
+    collections: int
+    items: int
+    segments: int
+    catalog_bytes: int
+    index_bytes: int
+    media: int
+    media_bytes: int
+
+
+def backup(folder: Path, target: Path) -> BackupReport:
+    """Write a backup of the data folder `folder`; `target` appears only when it is complete and on the disk.
+
+    Raises:
+        StorageFailed: no catalog in `folder`, something already at `target`, or the disk refused.
+    """
+    if not (folder / "catalog.sqlite").is_file():
+        raise StorageFailed(f"{folder} holds no catalog.sqlite")
+    with storage_errors(), _beside(target) as partial:
+        # Snapshots first: an index older than the catalog catches up from it, a newer one would be refused.
+        _copy_snapshots(folder / "index", partial / "index")
+        _gather_media(folder / "media", partial / "media")
+        report = _copy_catalog(folder, partial)
+        files = {str(path.relative_to(partial)): checksums(path) for path in _summed(partial)}
+        (partial / MARK).write_text(json.dumps({"format": FORMAT, "report": asdict(report), "files": files}), "utf-8")
+        return report
+
+
+def restore(source: Path, folder: Path) -> BackupReport:
+    """Make the data folder `folder`, which must be missing or empty, of a backup, after checking every byte of it.
+
+    Raises:
+        StorageFailed: not a backup, damaged, of a newer version, `folder` is in use, or the disk refused.
+    """
+    told = _read_mark(source)
+    with storage_errors(), _beside(folder) as partial:
+        for name, sums in told["files"].items():
+            if checksums(source / name) != sums:
+                raise StorageFailed(f"{source / name} is damaged")
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, partial / name)
+        (partial / "media").mkdir(exist_ok=True)
+        for sha256 in _media_of(partial / "catalog.sqlite"):
+            kept = source / "media" / sha256[:2] / sha256
+            if not kept.is_file() or sha256_of(kept) != sha256:
+                raise StorageFailed(f"{kept} is damaged or missing")
+            link_or_copy(kept, partial / "media" / sha256[:2] / sha256)
+    return BackupReport(**told["report"])
+
+
+class _beside:  # noqa: N801
+    """A folder that gets the name of `target` when the block ends well, and is removed when it does not."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._partial = target.with_name(f"{target.name}.partial")
+
+    def __enter__(self) -> Path:
+        if self._target.exists() and (not self._target.is_dir() or any(self._target.iterdir())):
+            raise StorageFailed(f"{self._target} already exists; give the name of a folder that does not")
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        return self._partial
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            return
+        fsync_tree(self._partial)
+        self._partial.rename(self._target)
+        fsync_folder(self._target.parent)
+
+
+def _copy_snapshots(source: Path, target: Path) -> None:
+    target.mkdir()
+    for manifest in source.glob("*.json"):
+        # A snapshot that is replaced right now can be left out: it is a cache.
+        with suppress(FileNotFoundError, ValueError, KeyError):
+            body = manifest.read_bytes()
+            name = str(json.loads(body.partition(b" ")[2])["file"])
+            link_or_copy(source / name, target / name)
+            (target / manifest.name).write_bytes(body)
+
+
+def _gather_media(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for file in source.glob("??/*"):
+        with suppress(FileNotFoundError):
+            link_or_copy(file, target / file.parent.name / file.name)
+
+
+def _copy_catalog(folder: Path, partial: Path) -> BackupReport:
+    """Copy the catalog, then the media that came since they were gathered; again if one of them went as well."""
+    copy = partial / "catalog.sqlite"
+    for _ in range(_ROUNDS):
+        copy.unlink(missing_ok=True)
+        with closing(open_catalog(folder / "catalog.sqlite")) as live, closing(sqlite3.connect(copy)) as target:
+            live.backup(target)
+        wanted = _media_of(copy)
+        missing = [one for one in wanted if not (partial / "media" / one[:2] / one).is_file()]
+        try:
+            for sha256 in missing:
+                link_or_copy(folder / "media" / sha256[:2] / sha256, partial / "media" / sha256[:2] / sha256)
+        except FileNotFoundError:
+            _gather_media(folder / "media", partial / "media")
+            continue
+        break
+    else:
+        raise StorageFailed(f"audio kept vanishing while {folder} was copied")
+    for file in (partial / "media").glob("??/*"):
+        if file.name not in wanted:
+            file.unlink()
+    return _report(copy, partial)
+
+
+def _report(copy: Path, partial: Path) -> BackupReport:
+    with closing(open_catalog(copy)) as connection:
+        infos = [catalog.collection_info(connection, row.name) for row in catalog.collection_rows(connection)]
+    media = [file.stat().st_size for file in (partial / "media").glob("??/*")]
+    return BackupReport(
+        created_at=catalog.now(),
+        collections=len(infos),
+        items=sum(info.items for info in infos),
+        segments=sum(info.segments for info in infos),
+        catalog_bytes=copy.stat().st_size,
+        index_bytes=sum(file.stat().st_size for file in (partial / "index").iterdir()),
+        media=len(media),
+        media_bytes=sum(media),
+    )
+
+
+def _media_of(catalog_file: Path) -> set[str]:
+    with closing(open_catalog(catalog_file)) as connection:
+        return catalog.all_media(connection)
+
+
+def _summed(partial: Path) -> list[Path]:
+    return [partial / "catalog.sqlite", *sorted((partial / "index").iterdir())]
+
+
+def _read_mark(source: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads((source / MARK).read_text("utf-8"))
+        if told["format"] != FORMAT:
+            raise StorageFailed(f"{source} is a backup of format {told['format']}; this version knows {FORMAT}")
+    except (OSError, ValueError, KeyError) as error:
+        raise StorageFailed(f"{source} is not a complete backup: {error}") from error
+    return told

@@ -1,0 +1,209 @@
+"""`clsp index`: plan, tune, rebuild, back up and restore the vector index of a data folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from index import backup as backups
+from index import catalog
+from index.errors import IndexingError, StoreLocked
+from index.frozen import FrozenFacts
+from index.plan import MIB, IndexSettings, Plan, make_plan, mib
+from index.snapshot import SnapshotFolder
+from index.source import open_catalog
+from index.store import LocalStore
+from index.upkeep import IndexFacts
+
+index_app = typer.Typer(
+    help="Plan, tune, rebuild, back up and restore the index of a data folder.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+console = Console(width=120) if not Console().is_terminal else Console()
+
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar="CLSP_DATA_DIR", help="Folder of the catalog and the audio.")
+]
+MemoryMib = Annotated[
+    int,
+    typer.Option(
+        "--memory-mib", min=0, envvar="CLSP_INDEX_MEMORY_MIB", help="Memory for all indexes; 0: half of the machine's."
+    ),
+]
+FlatMib = Annotated[
+    int, typer.Option("--flat-mib", min=1, envvar="CLSP_INDEX_FLAT_MIB", help="Vectors that are scanned whole.")
+]
+FLAT_MIB = IndexSettings.flat_bytes // MIB
+Collection = Annotated[str | None, typer.Argument(help="One collection; all of them if not given.")]
+DATA = Path("data")
+
+
+@index_app.command()
+def plan(
+    collection: Collection = None,
+    data_dir: DataDir = DATA,
+    memory_mib: MemoryMib = 0,
+    flat_mib: FlatMib = FLAT_MIB,
+    vectors: Annotated[
+        int | None, typer.Option(min=0, help="Plan for this many vectors instead of a folder's.")
+    ] = None,
+    dim: Annotated[int, typer.Option(min=1, help="Their dimensions, with --vectors.")] = 512,
+) -> None:
+    """Say which index each collection gets and why; reads only, also while a service runs."""
+    settings = IndexSettings(memory_bytes=memory_mib * MIB, flat_bytes=flat_mib * MIB)
+    if vectors is not None:
+        _print_plans([("(what if)", make_plan(vectors, dim, settings), None)])
+        return
+    with _errors():
+        file = data_dir / "catalog.sqlite"
+        if not file.is_file():
+            raise IndexingError(f"{data_dir} holds no catalog.sqlite; name the folder with --data-dir")
+        with closing(open_catalog(file)) as connection:
+            infos = [catalog.collection_info(connection, row.name) for row in catalog.collection_rows(connection)]
+            keys = {row.name: row.pk for row in catalog.collection_rows(connection)}
+            if collection is not None:
+                infos = [catalog.collection_info(connection, collection)]
+        total = sum(info.segments * info.dim for info in infos) or 1
+        snapshots = SnapshotFolder(data_dir / "index")
+        rows = []
+        for info in infos:
+            share = int(settings.budget() * info.segments * info.dim / total)
+            planned = make_plan(info.segments, info.dim, settings, share)
+            rows.append((info.name, planned, snapshots.facts(keys[info.name])))
+    _print_plans(rows)
+
+
+@index_app.command()
+def tune(
+    collection: Collection = None,
+    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="Wanted recall@10 against exact search.")] = 0.95,
+    data_dir: DataDir = DATA,
+    memory_mib: MemoryMib = 0,
+    flat_mib: FlatMib = FLAT_MIB,
+) -> None:
+    """Measure searches for the collection's own vectors and keep the least effort that reaches the recall."""
+    with _errors(), _store(data_dir, memory_mib, flat_mib) as store:
+        for name in _names(store, collection):
+            _print_facts(name, store.upkeep.tune(name, recall))
+
+
+@index_app.command()
+def rebuild(
+    collection: Collection = None,
+    data_dir: DataDir = DATA,
+    memory_mib: MemoryMib = 0,
+    flat_mib: FlatMib = FLAT_MIB,
+) -> None:
+    """Build the index anew from the catalog and save it."""
+    with _errors(), _store(data_dir, memory_mib, flat_mib) as store:
+        for name in _names(store, collection):
+            started = time.monotonic()
+            facts = store.upkeep.rebuild(name)
+            _print_facts(name, facts)
+            console.print(f"built in {time.monotonic() - started:.1f} s")
+
+
+@index_app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")], data_dir: DataDir = DATA
+) -> None:
+    """Copy catalog, audio and index to a folder, also while a service runs and writes."""
+    with _errors():
+        _print_report(f"backed up to {target}", backups.backup(data_dir, target))
+
+
+@index_app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="Folder that `clsp index backup` wrote.")], data_dir: DataDir = DATA
+) -> None:
+    """Check a backup and make a data folder of it, which must not exist yet; then start the service on it."""
+    with _errors():
+        _print_report(f"restored to {data_dir}", backups.restore(source, data_dir))
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except StoreLocked as error:
+        typer.echo(f"Error: {error}; stop it first (plan and backup work while it runs)", err=True)
+        raise typer.Exit(1) from error
+    except IndexingError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _store(data_dir: Path, memory_mib: int, flat_mib: int) -> LocalStore:
+    if not (data_dir / "catalog.sqlite").is_file():
+        raise IndexingError(f"{data_dir} holds no catalog.sqlite; name the folder with --data-dir")
+    # Nothing else runs in this process: every core may build, and here.
+    settings = IndexSettings(
+        memory_bytes=memory_mib * MIB,
+        flat_bytes=flat_mib * MIB,
+        build_threads=len(os.sched_getaffinity(0)),
+        build_apart=False,
+        background=False,
+    )
+    return LocalStore(data_dir, settings=settings)
+
+
+def _names(store: LocalStore, collection: str | None) -> list[str]:
+    return [collection] if collection is not None else [info.name for info in store.list_collections()]
+
+
+def _print_plans(rows: list[tuple[str, Plan, FrozenFacts | None]]) -> None:
+    table = Table(title="Index plan", title_justify="left")
+    for column in ("collection", "vectors", "index", "resident", "snapshot", "recall@10", "build", "saved now"):
+        table.add_column(column, justify="left" if column in ("collection", "index") else "right", overflow="fold")
+    for name, one, now in rows:
+        index = one.kind if one.kind == "flat" else f"{one.kind}, {one.lists} lists, {one.code_bytes} B a vector"
+        table.add_row(
+            name,
+            f"{one.vectors} x {one.dim}",
+            index,
+            mib(one.resident_bytes),
+            mib(one.disk_bytes),
+            "exact" if one.kind == "flat" else f">= {one.recall:.2f}",
+            f"{one.build_s:.0f} s",
+            _built(now),
+        )
+    console.print(table)
+    for name, one, _ in rows:
+        console.print(f"{name}: {one.reason}.", style="dim", highlight=False)
+
+
+def _built(facts: FrozenFacts | None) -> str:
+    if facts is None:
+        return "-"
+    measured = f", recall {facts.recall:.3f}" if facts.recall is not None else ""
+    return f"{facts.kind}, effort {facts.effort}{measured}"
+
+
+def _print_facts(name: str, facts: IndexFacts) -> None:
+    if facts.frozen is None:
+        console.print(f"{name}: {facts.vectors} vectors, scanned whole: exact, there is no effort to tune")
+        return
+    title = f"{name}: {facts.vectors} vectors, {facts.frozen.kind}, {facts.lists} lists"
+    table = Table("effort", "recall@10", "ms a search", "", title=title, title_justify="left")
+    for point in facts.frozen.curve:
+        chosen = f"in use, for {facts.frozen.target_recall:g}" if point.effort == facts.frozen.effort else ""
+        table.add_row(str(point.effort), f"{point.recall:.4f}", f"{point.ms:.2f}", chosen)
+    console.print(table)
+
+
+def _print_report(what: str, report: backups.BackupReport) -> None:
+    console.print(
+        f"{what}: {report.collections} collections, {report.items} items, {report.segments} segments;"
+        f" catalog {mib(report.catalog_bytes)}, index {mib(report.index_bytes)},"
+        f" {report.media} audio files {mib(report.media_bytes)}; as of {report.created_at}",
+        highlight=False,
+    )

@@ -1,0 +1,159 @@
+"""Backups taken while a service writes: whole, of one moment, checked before they are restored."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from index_clusters import SMALL, clustered, items_of
+from index_oracle import clip
+from typer.testing import CliRunner
+
+from index.backup import backup, restore
+from index.cli import index_app
+from index.errors import StorageFailed
+from index.store import LocalStore
+from index.types import NewItem
+
+DIM = 16
+VECTORS = clustered(1500, DIM)
+GROUP = 4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed data folder: a built index in one collection, audio in another. Read only."""
+    folder = tmp_path_factory.mktemp("whole") / "data"
+    with LocalStore(folder, settings=SMALL) as store:
+        store.create_collection("c", dim=DIM, identity="x")
+        store.upsert("c", items_of(VECTORS), identity="x")
+        store.create_collection("audio", dim=DIM, identity="x")
+        store.upsert("audio", [clip("a", [1], media=b"one" * 1000), clip("b", [2], media=b"two")], identity="x")
+        store.upkeep.settle()
+    return folder
+
+
+def check_same(folder: Path) -> None:
+    with LocalStore(folder, settings=SMALL) as store:
+        assert {info.name: info.items for info in store.list_collections()} == {"c": 1500, "audio": 2}
+        assert store.upkeep.facts("c").frozen is not None
+        assert store.search("c", VECTORS[77], top_k=1)[0].item_id == "0000077"
+        assert store.media_path("audio", "a")[0].read_bytes() == b"one" * 1000
+
+
+def test_a_backup_is_itself_a_data_folder_and_restores_to_one(data: Path, tmp_path: Path) -> None:
+    report = backup(data, tmp_path / "copy")
+    assert (report.collections, report.items, report.media, report.media_bytes) == (2, 1502, 2, 3003)
+    assert restore(tmp_path / "copy", tmp_path / "new") == report
+    check_same(tmp_path / "new")
+    # The restored folder lives its own life.
+    with LocalStore(tmp_path / "new", settings=SMALL) as store:
+        store.delete_item("audio", "a")
+    check_same(data)
+    assert restore(tmp_path / "copy", tmp_path / "again") == report
+    check_same(tmp_path / "again")
+
+
+def test_a_backup_while_everything_changes_is_of_one_moment(tmp_path: Path) -> None:
+    done = threading.Event()
+    taken = []
+
+    def generation(number: int) -> list[NewItem]:
+        return [clip(f"i{i}", [number], DIM, {"generation": number}, f"{i} {number}".encode()) for i in range(GROUP)]
+
+    with LocalStore(tmp_path / "data") as store:
+        store.create_collection("c", dim=DIM, identity="x")
+        store.upsert("c", generation(0), identity="x")
+
+        def write() -> None:
+            number = 0
+            while not done.is_set():
+                number += 1
+                store.upsert("c", generation(number), identity="x")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for number in range(6):
+                backup(tmp_path / "data", tmp_path / f"copy{number}")
+                taken.append(tmp_path / f"copy{number}")
+        finally:
+            done.set()
+            writer.join()
+    seen = []
+    for copy in taken:
+        restore(copy, copy.with_name(f"restored-{copy.name}"))
+        with LocalStore(copy.with_name(f"restored-{copy.name}")) as store:
+            items, _ = store.list_items("c")
+            (number,) = {item.metadata["generation"] for item in items}
+            assert len(items) == GROUP
+            for i, item in enumerate(items):
+                assert store.media_path("c", item.id)[0].read_bytes() == f"{i} {number}".encode()
+            assert len(list((store.media_path("c", "i0")[0].parents[1]).glob("??/*"))) == GROUP
+            seen.append(number)
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 1
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    # A new file: the old one may have a second name in the data folder.
+    path.unlink()
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("pattern", ["catalog.sqlite", "index/*.faiss", "media/??/*"])
+@pytest.mark.parametrize("damage", [_flip, Path.unlink])
+def test_a_damaged_backup_is_refused_and_leaves_nothing(
+    data: Path, tmp_path: Path, pattern: str, damage: Callable[[Path], None]
+) -> None:
+    backup(data, tmp_path / "copy")
+    damage(next((tmp_path / "copy").glob(pattern)))
+    with pytest.raises(StorageFailed):
+        restore(tmp_path / "copy", tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+    check_same(data)
+
+
+def test_what_is_no_backup_or_in_the_way_is_refused(data: Path, tmp_path: Path) -> None:
+    backup(data, tmp_path / "copy")
+    for call in (
+        lambda: backup(data, tmp_path / "copy"),
+        lambda: backup(tmp_path / "nothing", tmp_path / "other"),
+        lambda: restore(tmp_path / "copy", data),
+        lambda: restore(data, tmp_path / "other"),
+    ):
+        with pytest.raises(StorageFailed):
+            call()
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+    check_same(data)
+
+
+def test_commands(data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "data"))
+
+    def run(*words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(index_app, list(words))
+        assert result.exit_code == code, result.output
+        return result.output
+
+    there = ("--data-dir", str(copy))
+    shown = run("plan", *there)
+    assert "1500 x 16" in shown
+    assert "ivf-sq8, effort" in shown
+    assert "ivf-pq" in run("plan", "--vectors", "10000000", "--dim", "512", "--memory-mib", "2048")
+    with LocalStore(copy, settings=SMALL) as store:
+        assert f"process {os.getpid()}" in run("tune", *there, code=1)
+        run("backup", str(tmp_path / "copy"), *there)
+        store.delete_item("audio", "a")
+    assert "1502 items" in run("restore", str(tmp_path / "copy"), "--data-dir", str(tmp_path / "new"))
+    check_same(tmp_path / "new")
+    assert "no catalog.sqlite" in run("rebuild", "--data-dir", str(tmp_path / "none"), code=1)
+    # With the settings of everyday such a small collection is scanned whole.
+    assert "scanned whole" in run("rebuild", "c", *there)
+    assert "nobody" in run("tune", "nobody", *there, code=1)
