@@ -31,6 +31,11 @@ def vectors(count: int, *, seed: int = 1) -> Iterator[np.ndarray]:
         yield block / np.linalg.norm(block, axis=1, keepdims=True)
 
 
+def queries() -> np.ndarray:
+    """[200, 512] vectors of the same kind that are in no index."""
+    return next(vectors(200, seed=2))
+
+
 class Exact:
     """The ten nearest neighbours of queries [q, D], found by looking at everything; `see` every block once."""
 

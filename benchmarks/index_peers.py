@@ -1,4 +1,7 @@
-"""hnswlib and usearch on the same vectors: run by index_scale.py with a Python that has them; prints JSON lines."""
+"""Other indexes on the same vectors: run by index_scale.py with a Python that has them; prints JSON lines.
+
+python benchmarks/index_peers.py build|measure NAME SIZE FOLDER
+"""
 
 from __future__ import annotations
 
@@ -7,76 +10,214 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from index_data import DIM, recall, vectors
+from index_data import DIM, queries, recall, vectors
 
 M, EF_BUILD = 16, 100
+EFFORTS = (8, 16, 32, 64, 128, 256)
 Search = Callable[[np.ndarray], list[int]]
 
 
-def main(count: int, exact_file: str, threads: int) -> None:
-    queries = next(vectors(200, seed=2))
-    exact = np.load(exact_file)
-    for name in ("hnswlib", "usearch"):
-        before = _resident()
+class Peer(Protocol):
+    """One index: built and saved, or loaded; `effort` is what its search calls so, if anything."""
+
+    says: str
+    most: int
+    efforts: tuple[int, ...]
+
+    def build(self, count: int, path: Path, threads: int) -> None: ...
+    def load(self, path: Path) -> None: ...
+    def search(self, query: np.ndarray, effort: int) -> list[int]: ...
+
+
+class Hnswlib:
+    says = f"hnswlib (M {M}, float32)"
+    most = 1_000_000
+    efforts = EFFORTS
+
+    def build(self, count: int, path: Path, threads: int) -> None:
+        import hnswlib
+
+        index = hnswlib.Index(space="ip", dim=DIM)
+        index.init_index(max_elements=count, M=M, ef_construction=EF_BUILD)
+        index.set_num_threads(threads)
+        for block in vectors(count):
+            index.add_items(block)
+        index.save_index(str(path))
+
+    def load(self, path: Path) -> None:
+        import hnswlib
+
+        self._index = hnswlib.Index(space="ip", dim=DIM)
+        self._index.load_index(str(path))
+        self._index.set_num_threads(1)
+
+    def search(self, query: np.ndarray, effort: int) -> list[int]:
+        self._index.set_ef(effort)
+        labels: list[int] = self._index.knn_query(query, k=10)[0][0].tolist()
+        return labels
+
+
+class Usearch:
+    says = f"usearch (M {M}, float16)"
+    most = 1_000_000
+    efforts = EFFORTS
+
+    def build(self, count: int, path: Path, threads: int) -> None:
+        index = self._empty()
+        for first, block in enumerate(vectors(count)):
+            start = first * len(block)
+            index.add(np.arange(start, start + len(block)), block, threads=threads)
+        index.save(str(path))
+
+    def load(self, path: Path) -> None:
+        self._index = self._empty()
+        self._index.load(str(path))
+
+    def search(self, query: np.ndarray, effort: int) -> list[int]:
+        self._index.expansion_search = effort
+        keys: list[int] = self._index.search(query, 10, threads=1).keys.tolist()
+        return keys
+
+    @staticmethod
+    def _empty() -> Any:
+        from usearch.index import Index
+
+        return Index(ndim=DIM, metric="ip", dtype="f16", connectivity=M, expansion_add=EF_BUILD)
+
+
+class Qdrant:
+    """Its local mode compares the query with every vector, in numpy."""
+
+    says = "Qdrant, local mode (exact)"
+    most = 100_000
+    efforts = (0,)
+
+    def build(self, count: int, path: Path, threads: int) -> None:
+        path.touch()
+
+    def load(self, path: Path) -> None:
+        from qdrant_client import QdrantClient, models
+
+        self._client = QdrantClient(":memory:")
+        size = int(path.parent.name)
+        vector = models.VectorParams(size=DIM, distance=models.Distance.DOT)
+        self._client.create_collection("c", vectors_config=vector)
+        for first, block in enumerate(vectors(size)):
+            start = first * len(block)
+            ids = list(range(start, start + len(block)))
+            self._client.upsert("c", points=models.Batch(ids=ids, vectors=block.tolist()))
+
+    def search(self, query: np.ndarray, effort: int) -> list[int]:
+        return [int(hit.id) for hit in self._client.query_points("c", query=query.tolist(), limit=10).points]
+
+
+class MilvusLite:
+    says = "Milvus Lite (IVF_FLAT)"
+    most = 100_000
+    efforts = EFFORTS
+
+    def build(self, count: int, path: Path, threads: int) -> None:
+        client = self._client_of(path)
+        client.create_collection("c", dimension=DIM, metric_type="IP", auto_id=False)
+        for first, block in enumerate(vectors(count)):
+            start = first * len(block)
+            for i in range(0, len(block), 1000):
+                client.insert("c", [{"id": start + j, "vector": block[j]} for j in range(i, min(i + 1000, len(block)))])
+        client.flush("c")
+        client.release_collection("c")
+        client.drop_index("c", "vector")
+        params = client.prepare_index_params()
+        lists = int(4 * np.sqrt(count))
+        params.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": lists})
+        client.create_index("c", params)
+        client.close()
+
+    def load(self, path: Path) -> None:
+        self._client = self._client_of(path)
+        self._client.load_collection("c")
+
+    def search(self, query: np.ndarray, effort: int) -> list[int]:
+        params = {"metric_type": "IP", "params": {"nprobe": effort}}
+        (hits,) = self._client.search("c", [query.tolist()], limit=10, search_params=params)
+        return [int(hit["id"]) for hit in hits]
+
+    @staticmethod
+    def _client_of(path: Path) -> Any:
+        from pymilvus import MilvusClient
+
+        return MilvusClient(str(path.with_suffix(".db")))
+
+
+PEERS: dict[str, type[Peer]] = {"hnswlib": Hnswlib, "usearch": Usearch, "qdrant": Qdrant, "milvus-lite": MilvusLite}
+
+
+def main(stage: str, name: str, size: int, folder: Path) -> None:
+    peer = PEERS[name]()
+    if size > peer.most:
+        return
+    path, told = folder / name, folder / f"{name}.json"
+    if stage == "measure":
+        _measure(peer, path, told, np.load(folder / "exact.npz")["all"])
+    elif not told.exists():
+        cores = len(os.sched_getaffinity(0))
         started = time.perf_counter()
-        try:
-            search, set_effort, save = {"hnswlib": _hnswlib, "usearch": _usearch}[name](count, threads)
-        except ImportError:
-            print(json.dumps({"what": name, "skipped": "not installed"}), flush=True)
-            continue
-        build_s = time.perf_counter() - started
-        resident = _resident() - before
-        for effort in (16, 32, 64, 128, 256, 512):
-            set_effort(effort)
-            found, times = [], []
-            for query in queries:
-                begun = time.perf_counter()
-                found.append(search(query))
-                times.append(time.perf_counter() - begun)
-            reached = recall(found, exact)
-            if reached >= 0.95:
-                break
-        path = Path(exact_file).with_suffix(f".{name}")
-        save(str(path))
-        row = {
-            "what": f"{name} (M {M}, ef {effort}, float32)", "build s": build_s, "MB": resident / 1e6,
-            "disk MB": path.stat().st_size / 1e6, "recall@10": reached,
-            "p50 ms": 1000 * float(np.percentile(times, 50)), "p99 ms": 1000 * float(np.percentile(times, 99)),
-        }  # fmt: skip
-        path.unlink()
-        print(json.dumps(row), flush=True)
-        del search, set_effort, save
+        peer.build(size, path, cores)
+        told.write_text(json.dumps({"build s": time.perf_counter() - started, "cores": cores}), "utf-8")
+        print(told.read_text("utf-8"), flush=True)
 
 
-def _hnswlib(count: int, threads: int) -> tuple[Search, Callable[[int], None], Callable[[str], None]]:
-    import hnswlib
+def _measure(peer: Peer, path: Path, told: Path, exact: np.ndarray) -> None:
+    before = _resident()
+    started = time.perf_counter()
+    peer.load(path)
+    known = {
+        **json.loads(told.read_text("utf-8")),
+        "load s": time.perf_counter() - started,
+        "MB": (_resident() - before) / 1e6,
+        "disk MB": _bytes(path) / 1e6,
+    }
+    if peer.most < 1_000_000:
+        del known["load s"]
+    reached = 0.0
+    for effort in peer.efforts:
+        row = _timed(peer, effort, exact, 1)
+        if reached < 0.95:
+            enough = effort
+        reached = row["recall@10"]
+        says = f"{peer.says}, effort {effort}" if effort else peer.says
+        print(json.dumps({"what": says, "effort": effort, **row, **known}), flush=True)
+    eight = _timed(peer, enough, exact, 8)
+    print(json.dumps({"what": f"{peer.says}, 8 clients", **eight}), flush=True)
 
-    index = hnswlib.Index(space="ip", dim=DIM)
-    index.init_index(max_elements=count, M=M, ef_construction=EF_BUILD)
-    index.set_num_threads(threads)
-    for block in vectors(count):
-        index.add_items(block)
-    index.set_num_threads(1)
-    return lambda query: index.knn_query(query, k=10)[0][0].tolist(), index.set_ef, index.save_index
 
+def _timed(peer: Peer, effort: int, exact: np.ndarray, clients: int) -> dict[str, float]:
+    def one(query: np.ndarray) -> tuple[float, list[int]]:
+        begun = time.perf_counter()
+        found = peer.search(query, effort)
+        return time.perf_counter() - begun, found
 
-def _usearch(count: int, threads: int) -> tuple[Search, Callable[[int], None], Callable[[str], None]]:
-    from usearch.index import Index
-
-    index = Index(ndim=DIM, metric="ip", dtype="f32", connectivity=M, expansion_add=EF_BUILD)
-    for first, block in enumerate(vectors(count)):
-        start = first * 10_000
-        index.add(np.arange(start, start + len(block)), block, threads=threads)
-
-    def effort(value: int) -> None:
-        index.expansion_search = value
-
-    return lambda query: index.search(query, 10, threads=1).keys.tolist(), effort, index.save
+    asked = queries()
+    for query in asked[:20]:
+        one(query)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        done = list(pool.map(one, asked))
+    wall_s = time.perf_counter() - started
+    times = np.array([seconds for seconds, _ in done]) * 1000
+    return {
+        "clients": clients,
+        "recall@10": recall([ids for _, ids in done], exact),
+        "p50 ms": float(np.percentile(times, 50)),
+        "p99 ms": float(np.percentile(times, 99)),
+        "per s": len(done) / wall_s,
+    }
 
 
 def _resident() -> int:
@@ -84,5 +225,10 @@ def _resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def _bytes(path: Path) -> int:
+    files = [one for one in path.parent.glob(f"{path.name}*") if one.suffix != ".json"]
+    return sum(one.stat().st_size for file in files for one in (file.rglob("*") if file.is_dir() else [file]))
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

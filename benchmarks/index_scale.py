@@ -1,8 +1,10 @@
 """The index by size, next to others: build, bytes, latency, recall, filters, adding while serving, restart.
 
-    python benchmarks/index_scale.py 10000 100000 1000000 [--peers PYTHON] [--folder DIR] [--memory-mib N] [--name NAME]
+    python benchmarks/index_scale.py build 10000 100000 1000000 --folder DIR [--peers PYTHON]
+    python benchmarks/index_scale.py measure 10000 100000 1000000 --folder DIR [--peers PYTHON]
 
-Everything goes through LocalStore, catalog and exact re-ranking included; the peers are called as bare libraries.
+`build` keeps what it makes in the folder, and skips what is there; `measure` reports all of it in one run. Ours goes
+through LocalStore, catalog, locks and exact re-ranking included; the peers are called as bare libraries.
 """
 
 from __future__ import annotations
@@ -10,12 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,143 +24,193 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from index_data import DIM, Exact, recall, vectors
-from results import console, report
+from index_data import DIM, Exact, queries, recall, vectors
+from index_peers import EFFORTS, PEERS
+from results import BUNDLE, console, report
 
 from index.filters import parse_filter
 from index.plan import MIB, IndexSettings
 from index.store import LocalStore
 from index.types import NewItem, NewSegment
+from model_export.bundle import Bundle
+from service.engine.identity import embedding_identity
 
-FILTERS = {"filter 50 %": ("half", 2), "filter 5 %": ("twentieth", 20), "filter 0.1 %": ("thousandth", 1000)}
-COLUMNS = ("what", "vectors", "build s", "MB", "disk MB", "recall@10", "p50 ms", "p99 ms", "per s")
+FILTERS = {"half": 2, "twentieth": 20, "thousandth": 1000}
+SHARES = {"half": "50 %", "twentieth": "5 %", "thousandth": "0.1 %"}
+COLUMNS = ("what", "vectors", "recall@10", "p50 ms", "p99 ms", "per s", "build s", "cores", "MB", "disk MB", "load s")
+WANTED_RECALL = 0.95
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("build", "measure"))
     parser.add_argument("sizes", type=int, nargs="+")
-    parser.add_argument("--peers", help="a Python that has hnswlib and usearch")
-    parser.add_argument("--folder", type=Path, help="where data folders are made; default: a temporary one")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--peers", help="a Python that has the peers")
+    parser.add_argument("--only", nargs="*", default=list(PEERS), help="which peers")
     parser.add_argument("--memory-mib", type=int, default=0, help="the planner's budget")
-    parser.add_argument("--name", default="index_scale", help="of the JSON file in benchmarks/results")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
     for size in given.sizes:
-        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-            rows += _ours(Path(folder), size, given.memory_mib)
-            if given.peers:
-                rows += _peers(given.peers, Path(folder), size)
-        title = f"Index of {DIM}-d vectors, {len(os.sched_getaffinity(0))} cores; MB resident beyond the interpreter's"
-        report(given.name, title, COLUMNS, rows)
+        folder = given.folder / str(size)
+        folder.mkdir(parents=True, exist_ok=True)
+        if given.stage == "build":
+            _build(folder, size, given.memory_mib)
+        else:
+            rows += _measure(folder, size, given.memory_mib, curves)
+        for name in given.only if given.peers else ():
+            _peer(given.peers, given.stage, name, size, folder, rows, curves)
+        if given.stage == "measure":
+            title = f"Index of {DIM}-d vectors; MB is what a process grew by when it loaded the index"
+            report("index_scale", title, COLUMNS, rows)
+            report(
+                "index_curves", "Effort against recall", ("what", "vectors", "effort", "recall@10", "p50 ms"), curves
+            )
     return 0
 
 
-def _ours(folder: Path, size: int, memory_mib: int) -> list[dict[str, Any]]:
+def _build(folder: Path, size: int, memory_mib: int) -> None:
     cores = len(os.sched_getaffinity(0))
-    settings = IndexSettings(memory_bytes=memory_mib * MIB, build_threads=cores, background=False)
-    queries = next(vectors(200, seed=2))
-    exact = Exact(queries)
+    done = folder / "clsp.json"
+    if done.exists():
+        return
+    settings = IndexSettings(memory_bytes=memory_mib * MIB, build_threads=cores, build_niceness=0, background=False)
+    exact = {name: Exact(queries()) for name in ("all", *FILTERS)}
+    seconds = 0.0
     with LocalStore(folder / "data", settings=settings) as store:
-        store.create_collection("c", dim=DIM, identity="bench")
-        started = time.perf_counter()
+        # The shipped bundle's, so that a service can serve the folder (index_http.py).
+        identity = embedding_identity(Bundle.load(BUNDLE, verify=False))
+        store.create_collection("c", dim=DIM, identity=identity)
         for first, block in _numbered(size):
-            store.upsert("c", _items(first, block), identity="bench")
-        add_s = time.perf_counter() - started
+            numbers = np.arange(first, first + len(block))
+            exact["all"].see(numbers, block)
+            for name, modulus in FILTERS.items():
+                exact[name].see(numbers[numbers % modulus == 1], block[numbers % modulus == 1])
+            items = _items(first, block)
+            started = time.perf_counter()
+            for start in range(0, len(items), 1000):
+                store.upsert("c", items[start : start + 1000], identity=identity)
+            seconds += time.perf_counter() - started
         started = time.perf_counter()
         store.upkeep.settle()
         build_s = time.perf_counter() - started
-    for first, block in _numbered(size):
-        exact.see(np.arange(first, first + len(block)), block)
-    np.save(folder / "exact.npy", exact.ids)
-    console.print(f"{size}: added in {add_s:.0f} s, built in {build_s:.0f} s")
-    restart_s, resident = _restart(folder / "data", memory_mib)
+    np.savez(folder / "exact.npz", **{name: one.ids for name, one in exact.items()})
+    told = {"build s": build_s, "added a second": size / seconds, "cores": cores}
+    done.write_text(json.dumps(told), "utf-8")
+    console.print(size, told)
+
+
+def _measure(folder: Path, size: int, memory_mib: int, curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    told = json.loads((folder / "clsp.json").read_text("utf-8"))
+    exact = np.load(folder / "exact.npz")
+    asked = queries()
+    load_s, resident = _restart(folder / "data", memory_mib)
+    settings = IndexSettings(memory_bytes=memory_mib * MIB, background=False)
     with LocalStore(folder / "data", settings=settings) as store:
-        facts = store.upkeep.facts("c")
-        kind = f"{facts.frozen.kind}, effort {facts.frozen.effort}/{facts.lists}" if facts.frozen else "flat"
+        facts = store.upkeep.facts("c").frozen
+        kind = f"clsp ({facts.kind}, effort {facts.effort})" if facts else "clsp (flat)"
         disk = sum(file.stat().st_size for file in (folder / "data" / "index").iterdir())
-        common = {"vectors": size}
-        whole = _timed(store, queries, exact.ids)
-        eight = _timed(store, queries, exact.ids, clients=8)
-        catalog = (folder / "data" / "catalog.sqlite").stat().st_size
-        rows = [
-            {"what": f"clsp ({kind})", **common, "build s": build_s, "MB": resident / 1e6, "disk MB": disk / 1e6,
-             **whole, "curve": [vars(point) for point in facts.frozen.curve] if facts.frozen else []},
-            {"what": "  8 clients", **common, **eight},
-            {"what": "  catalog", **common, "disk MB": catalog / 1e6},
-        ]  # fmt: skip
-        for name, (field, modulus) in FILTERS.items():
-            found = _filtered_exact(queries[:50], size, modulus)
-            rows.append({"what": f"  {name}", **common, **_timed(store, queries[:50], found, where={field: 1})})
-            again = _timed(store, queries[:50], found, where={field: 1})
-            rows.append({"what": f"  {name}, again", **common, **again})
-        rows.append({"what": "  restart to first answer", **common, "build s": restart_s})
-        rows.append({"what": "  adding before the build", **common, "per s": size / add_s})
-        rows.append({**_adding(store, size, queries), **common})
+        row = {
+            "what": kind,
+            "vectors": size,
+            **_timed(store, asked, exact["all"]),
+            "build s": told["build s"],
+            "cores": told["cores"],
+            "MB": resident / 1e6,
+            "disk MB": disk / 1e6,
+            "load s": load_s,
+        }
+        rows = [row, {"what": "clsp, 8 clients", "vectors": size, **_timed(store, asked, exact["all"], clients=8)}]
+        for effort in EFFORTS if facts else ():
+            point = _timed(store, asked, exact["all"], effort=effort)
+            curves.append({"what": "clsp", "vectors": size, "effort": effort, **point})
+        for name, share in SHARES.items():
+            for again in ("", ", asked again"):
+                found = _timed(store, asked, exact[name], where={name: 1}, fresh=not again)
+                rows.append({"what": f"clsp, filter {share}{again}", "vectors": size, **found})
+        rows.append({"what": "clsp, while another adds", "vectors": size, **_adding(store, size, asked)})
+        rows.append({"what": "clsp, adding alone, 1000 a call", "vectors": size, "per s": told["added a second"]})
     return rows
 
 
 def _timed(
-    store: LocalStore, queries: np.ndarray, exact: np.ndarray, clients: int = 1, where: dict[str, int] | None = None
+    store: LocalStore,
+    asked: np.ndarray,
+    exact: np.ndarray,
+    clients: int = 1,
+    where: dict[str, int] | None = None,
+    fresh: bool = False,
+    effort: int | None = None,
 ) -> dict[str, float]:
     parsed = parse_filter(where) if where else None
 
     def one(query: np.ndarray) -> tuple[float, list[int]]:
+        if fresh:
+            store.patch_metadata("c", "0", {"touched": time.perf_counter()})  # Forgets the filter's answer.
         begun = time.perf_counter()
-        hits = store.search("c", query, top_k=10, where=parsed)
+        hits = store.search("c", query, top_k=10, where=parsed, effort=effort)
         return time.perf_counter() - begun, [int(hit.item_id) for hit in hits]
 
-    one(queries[0])
+    if fresh:
+        asked, exact = asked[:20], exact[:20]
+    for query in asked[:20]:
+        one(query)
     started = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
-        done = list(pool.map(one, queries))
-    spent = time.perf_counter() - started
-    times = np.array([seconds for seconds, _ in done]) * 1000
-    return {"recall@10": recall([ids for _, ids in done], exact), "p50 ms": float(np.percentile(times, 50)),
-            "p99 ms": float(np.percentile(times, 99)), "per s": len(queries) / spent}  # fmt: skip
+        done = list(pool.map(one, asked))
+    return figures([ids for _, ids in done], exact, [seconds for seconds, _ in done], time.perf_counter() - started)
 
 
-def _filtered_exact(queries: np.ndarray, size: int, modulus: int) -> np.ndarray:
-    seen = Exact(queries)
-    for first, block in _numbered(size):
-        numbers = np.arange(first, first + len(block))
-        chosen = numbers % modulus == 1
-        seen.see(numbers[chosen], block[chosen])
-    return seen.ids
+def figures(found: list[list[int]], exact: np.ndarray, seconds: list[float], wall_s: float) -> dict[str, float]:
+    """What one series of searches says."""
+    times = np.array(seconds) * 1000
+    return {
+        "recall@10": recall(found, exact),
+        "p50 ms": float(np.percentile(times, 50)),
+        "p99 ms": float(np.percentile(times, 99)),
+        "per s": len(seconds) / wall_s,
+    }
 
 
-def _adding(store: LocalStore, size: int, queries: np.ndarray) -> dict[str, Any]:
-    """Searches by one client while another adds items ten at a time."""
+def _adding(store: LocalStore, size: int, asked: np.ndarray) -> dict[str, Any]:
+    """Searches by one client while another adds items ten at a time; `per s` is of the items added."""
     done = threading.Event()
-    added = 0
-    spent = 0.0
+    identity = store.get_collection("c").identity
+    added, spent = 0, 0.0
 
     def add() -> None:
         nonlocal added, spent
-        blocks = vectors(20_000, seed=3)
-        for block in blocks:
+        for block in vectors(20_000, seed=3):
             for start in range(0, len(block), 10):
                 if done.is_set():
                     return
+                items = _items(size + added, block[start : start + 10])
                 begun = time.perf_counter()
-                store.upsert("c", _items(size + added, block[start : start + 10]), identity="bench")
+                store.upsert("c", items, identity=identity)
                 spent += time.perf_counter() - begun
                 added += 10
 
     writer = threading.Thread(target=add)
     writer.start()
     times = []
-    for query in queries:
+    for query in asked:
         begun = time.perf_counter()
         store.search("c", query, top_k=10)
-        times.append(time.perf_counter() - begun)
+        times.append(1000 * (time.perf_counter() - begun))
     done.set()
     writer.join()
-    return {"what": f"  while adding ({1000 * spent / max(1, added):.1f} ms an item)", "p50 ms":
-            1000 * float(np.percentile(times, 50)), "p99 ms": 1000 * float(np.percentile(times, 99))}  # fmt: skip
+    for number in range(size, size + added):
+        store.delete_item("c", str(number))
+    return {
+        "p50 ms": float(np.percentile(times, 50)),
+        "p99 ms": float(np.percentile(times, 99)),
+        "per s": added / spent,
+    }
 
 
 def _restart(data: Path, memory_mib: int) -> tuple[float, int]:
-    """Seconds from the call to the first answer in a fresh process (imports not counted), and what it then holds."""
+    """Seconds from opening the folder to the first answer in a fresh process (imports not counted), and its growth."""
     code = (
         "import sys, time, numpy as np\nfrom pathlib import Path\nfrom index.store import LocalStore\n"
         "from index.plan import IndexSettings\nbefore = int(open('/proc/self/statm').read().split()[1])\n"
@@ -170,23 +221,40 @@ def _restart(data: Path, memory_mib: int) -> tuple[float, int]:
         "print(time.perf_counter() - begun, int(open('/proc/self/statm').read().split()[1]) - before)\n"
     )
     root = str(Path(__file__).resolve().parent.parent)
-    done = subprocess.run([sys.executable, "-c", code, str(data), str(memory_mib * MIB)], capture_output=True,  # noqa: S603
-                          text=True, check=True, env={**os.environ, "PYTHONPATH": root})  # fmt: skip
+    command = [sys.executable, "-c", code, str(data), str(memory_mib * MIB)]
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
     seconds, pages = done.stdout.split()
     return float(seconds), int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _peers(python: str, folder: Path, size: int) -> list[dict[str, Any]]:
-    shutil.rmtree(folder / "data")
+def _peer(
+    python: str,
+    stage: str,
+    name: str,
+    size: int,
+    folder: Path,
+    rows: list[dict[str, Any]],
+    curves: list[dict[str, Any]],
+) -> None:
     script = str(Path(__file__).parent / "index_peers.py")
-    command = [python, script, str(size), str(folder / "exact.npy"), str(len(os.sched_getaffinity(0)))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        [python, script, stage, name, str(size), str(folder)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        console.print(done.stderr[-500:])
-    return [{"vectors": size, **json.loads(line)} for line in done.stdout.splitlines()]
+        console.print(name, size, done.stderr[-500:])
+        return
+    points = [{"vectors": size, **json.loads(line)} for line in done.stdout.splitlines() if line.startswith("{")]
+    if stage == "build":
+        console.print(name, size, points)
+        return
+    curves += [{**point, "what": name} for point in points if "effort" in point]
+    one = [point for point in points if point.get("clients") == 1]
+    chosen = next((point for point in one if point["recall@10"] >= WANTED_RECALL), one[-1] if one else {})
+    rows += [point for point in points if point is chosen or point.get("clients") == 8]
 
 
-def _numbered(size: int) -> Any:
+def _numbered(size: int) -> Iterator[tuple[int, np.ndarray]]:
     first = 0
     for block in vectors(size):
         yield first, block
@@ -195,10 +263,15 @@ def _numbered(size: int) -> Any:
 
 def _items(first: int, block: np.ndarray) -> list[NewItem]:
     return [
-        NewItem(str(number), [NewSegment(0.0, 10.0, vector)],
-                {"half": number % 2, "twentieth": number % 20, "thousandth": number % 1000}, 10.0, f"{number:064x}")
+        NewItem(
+            id=str(number),
+            segments=[NewSegment(0.0, 10.0, vector)],
+            metadata={name: number % modulus for name, modulus in FILTERS.items()},
+            duration_s=10.0,
+            content_sha256=f"{number:064x}",
+        )
         for number, vector in enumerate(block, first)
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from html import escape
 Points = Sequence[tuple[float, float]]
 _WIDTH, _HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 200, 40, 55
+_MOST_TICKS = 12
 _COLOURS = ("#0b6e99", "#c0504d", "#4f8a10", "#8064a2", "#d98400", "#444444", "#00897b")
 
 
@@ -38,7 +39,10 @@ def line_plot(title: str, x_label: str, y_label: str, lines: Mapping[str, Points
         _, y = at(min(xs), 10.0**power)
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g}</text>')
-    for tick in sorted(set(xs)):
+    ticks = sorted(set(xs))
+    if len(ticks) > _MOST_TICKS and not log_x:
+        ticks = [round(x_low + (x_high - x_low) * i / 5, 3) for i in range(6)]
+    for tick in ticks:
         x, _ = at(tick, 10.0**y_low)
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
     for number, (name, points) in enumerate(lines.items()):

@@ -42,14 +42,15 @@ def main() -> int:
         head, rest = page.split(f"<!-- {name}: begin -->")
         _, tail = rest.split(f"<!-- {name}: end -->")
         machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-        body = f"{_table(columns, result['rows'])}\n\nMachine: {machine}."
+        body = f"{markdown(columns, result['rows'])}\n\nMachine: {machine}."
         page = f"{head}<!-- {name}: begin -->\n{body}\n<!-- {name}: end -->{tail}"
         _plot(name, result["rows"])
     PAGE.write_text(page, "utf-8")
     return 0
 
 
-def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def markdown(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a table in Markdown."""
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows]
     return "\n".join(lines)

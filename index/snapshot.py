@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 import zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -54,8 +55,8 @@ class SnapshotFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def beside(self, row: CollectionRow) -> Path:
-        """Where a file for `publish` is written: in the folder, and swept away if a kill leaves it there."""
-        return self._folder / f"{row.pk}-new.tmp"
+        """A new name for a file for `publish`: in the folder, and swept away if a kill leaves it there."""
+        return self._folder / f"{row.pk}-{uuid.uuid4().hex}.tmp"
 
     def write(self, connection: Connection, row: CollectionRow, frozen: FrozenIndex) -> int:
         """Make `frozen` the collection's snapshot; returns its bytes. A kill at any point leaves the old or the new.

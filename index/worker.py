@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -60,8 +61,9 @@ class Worker:
             _, index = self._current(row)
             index.remember()
         started = time.monotonic()
+        file = self._snapshots.beside(row)
         try:
-            frozen = self._built_apart(row, plan) if self._settings.build_apart else self._built_here(row, plan)
+            frozen = self._built_apart(row, plan, file) if self._settings.build_apart else self._built_here(row, plan)
             with self._mirror.swapping():
                 _, index = self._current(row)
                 gone = index.removed()
@@ -71,8 +73,10 @@ class Worker:
             seconds = time.monotonic() - started
             _log.info("built %s of %d vectors for collection %r in %.1f s", plan.kind, len(frozen), row.name, seconds)
             self.saved.pop(row.pk, None)
-            if self._snapshots.beside(row).exists():
-                self._saved_as(row, frozen, self._publish(row, frozen))
+            if self._settings.build_apart:
+                with self._database.snapshot() as connection:
+                    size = self._snapshots.publish(connection, row, frozen, file)
+                self._saved_as(row, frozen, size)
         except BuildStopped:
             if self._stopping.is_set():
                 raise
@@ -80,7 +84,7 @@ class Worker:
         finally:
             with self._mirror.swapping():
                 index.forget()
-            self._snapshots.beside(row).unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
         return True
 
     def thaw(self, row: CollectionRow) -> bool:
@@ -145,7 +149,7 @@ class Worker:
             check=self._check,
         )
 
-    def _built_apart(self, row: CollectionRow, plan: Plan) -> FrozenIndex:
+    def _built_apart(self, row: CollectionRow, plan: Plan, file: Path) -> FrozenIndex:
         settings = self._settings
         order = Order(
             catalog=self._database.path,
@@ -155,7 +159,7 @@ class Worker:
             target_recall=settings.target_recall,
             threads=settings.build_threads,
             niceness=settings.build_niceness,
-            file=self._snapshots.beside(row),
+            file=file,
         )
 
         def check() -> None:
@@ -171,10 +175,6 @@ class Worker:
             return FrozenIndex.read(built.file, built.facts)
         except (ValueError, OSError) as error:
             raise BuildFailed("left a file that can't be read", str(error)) from error
-
-    def _publish(self, row: CollectionRow, frozen: FrozenIndex) -> int:
-        with self._database.snapshot() as connection:
-            return self._snapshots.publish(connection, row, frozen, self._snapshots.beside(row))
 
     def _saved_as(self, row: CollectionRow, frozen: FrozenIndex, size: int) -> None:
         self.saved[row.pk] = len(frozen)

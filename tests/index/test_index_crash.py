@@ -130,9 +130,11 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(
             if store.list_collections() and store.upkeep.facts(COLLECTION).frozen is not None:
                 snapshots_used += 1
             left = {path.suffix for path in (tmp_path / "index").iterdir()}
-            assert left <= {".json", ".faiss"}
+            # The killed one's build may have had a moment more to live; the next start sweeps what it left.
+            assert left <= {".json", ".faiss", *([".tmp"] if apart else [])}
         state = seen
-    assert snapshots_used > 0
+    if kills > KILLS_APART:
+        assert snapshots_used > 0
 
 
 def test_one_process_owns_a_folder_and_death_frees_it(tmp_path: Path) -> None:
