@@ -39,7 +39,10 @@ def build(source: Source, plan: Plan, *, target_recall: float, threads: int, che
 
     Raises:
         BuildStopped: from `check`, or there are no vectors any more.
+        ValueError: the plan is to scan them whole. FAISS trains an index without lists on a null pointer.
     """
+    if plan.lists < 1:
+        raise ValueError(f"a plan of kind {plan.kind} has no lists to build")
     dice = np.random.default_rng(0)
     with faiss_threads(threads):
         keys = source.keys()

@@ -205,7 +205,7 @@ class Upkeep:
         outgrown = len(index) > settings.regrow * frozen.facts.trained_on
         too_large = plan.kind == "ivf-pq" and frozen.facts.kind == "ivf-sq8"
         if outgrown or too_large or index.dead > settings.dead_share * len(frozen):
-            return "build"
+            return "build" if plan.kind != "flat" else "thaw"
         if index.delta_size * row.dim * 4 > settings.delta_bytes:
             return "absorb"
         unsaved = len(frozen) - self._worker.saved.get(row.pk, 0)

@@ -127,8 +127,18 @@ def test_nothing_is_trained_on_nothing(tmp_path: Path) -> None:
     with LocalStore(tmp_path, settings=SMALL) as store:
         store.create_collection("c", dim=DIM, identity="x")
         row, _ = store._mirror.get("c")
-        assert store.upkeep._build(row, make_plan(COUNT, DIM, SMALL)) is False
+        assert store.upkeep._worker.build(row, make_plan(COUNT, DIM, SMALL)) is False
         assert store.search("c", VECTORS[0], top_k=3) == []
+
+
+def test_a_flat_plan_is_refused_and_not_trained_on_a_null_pointer(tmp_path: Path) -> None:
+    with LocalStore(tmp_path, settings=SMALL) as store:
+        store.create_collection("c", dim=DIM, identity="x")
+        store.upsert("c", items_of(VECTORS[:100]), identity="x")
+        row, _ = store._mirror.get("c")
+        with pytest.raises(ValueError, match="no lists"):
+            store.upkeep._worker.build(row, make_plan(100, DIM, SMALL))
+        assert len(store.search("c", VECTORS[0], top_k=200)) == 100
 
 
 def _check_moved(store: LocalStore) -> None:
@@ -163,6 +173,27 @@ def test_a_collection_that_grew_or_died_is_built_anew_and_a_small_one_goes_back_
         assert (facts.frozen, facts.vectors, facts.saved) == (None, 100, 0)
         assert not list((tmp_path / "index").iterdir())
         assert store.search("c", VECTORS[2950], top_k=1)[0].item_id == "0002950"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_index_half_dead_of_a_collection_small_enough_to_be_scanned_is_given_up(tmp_path: Path, apart: bool) -> None:
+    """Too large to go back to flat for its size alone, and due to be built anew: but what is planned for it is flat."""
+    with LocalStore(tmp_path, settings=replace(SMALL, build_apart=apart)) as store:
+        store.create_collection("c", dim=DIM, identity="x")
+        most = SMALL.flat_bytes // (DIM * 4)
+        store.upsert("c", items_of(VECTORS[: most * 5 // 4]), identity="x")
+        store.upkeep.settle()
+        assert store.upkeep.facts("c").frozen is not None
+        for number in range(most // 2):
+            store.delete_item("c", f"{number:07}")
+        facts = store.upkeep.facts("c")
+        assert most // 2 < facts.vectors < most
+        assert facts.plan.kind == "flat"
+        store.upkeep.settle()
+        facts = store.upkeep.facts("c")
+        assert (facts.frozen, facts.delta, facts.dead) == (None, most * 5 // 4 - most // 2, 0)
+        (hit,) = store.search("c", VECTORS[most], top_k=1)
+        assert hit.item_id == f"{most:07}"
 
 
 def test_tuning_sets_and_keeps_the_effort(tmp_path: Path) -> None:
