@@ -180,7 +180,7 @@ def test_closing_gives_up_a_build_and_loses_nothing(tmp_path: Path) -> None:
     assert "index-upkeep" not in {thread.name for thread in threading.enumerate()}
     with LocalStore(tmp_path, settings=settings) as store:
         deadline = time.monotonic() + 60
-        while store.upkeep.facts("c").saved == 0 and time.monotonic() < deadline:
+        while store.upkeep.facts("c").saved < len(items) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert store.upkeep.facts("c").saved == len(items)
         assert len(store.search("c", unit(3, DIM), top_k=5000)) == len(items)
