@@ -7,6 +7,9 @@ from pathlib import Path
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 """Names that the service's formats go by."""
+_OTHER = "3gp aac ac3 aif aifc aiff alac amr ape au caf dsf dts m4a m4b mka mp2 mpc ra snd spx w64 weba webm wma wv"
+OTHER_AUDIO_SUFFIXES = frozenset(f".{name}" for name in _OTHER.split(" "))
+"""Names of audio that the service does not read: to be named rather than passed over."""
 
 Audio = str | Path | bytes
 """A clip: a data URI, the path of a file, or the bytes of one."""

@@ -7,10 +7,11 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
+from types import FrameType
 
 import anyio
 from fastapi import FastAPI
@@ -18,13 +19,27 @@ from fastapi import FastAPI
 from index.errors import IndexingError
 from index.store import LocalStore
 from model_export.bundle import Bundle
-from service.api import classify, collections, embeddings, ingest, items, models, operations, page, score, search
+from service.api import (
+    classify,
+    collections,
+    embeddings,
+    events,
+    ingest,
+    items,
+    jobs,
+    models,
+    operations,
+    page,
+    score,
+    search,
+)
 from service.api.deps import Services
 from service.api.failures import install_failure_handlers
 from service.audio_limits import AudioLimits
 from service.engine import Engine
 from service.errors import install_error_handlers
 from service.fetch import Fetcher
+from service.jobs.manager import Jobs
 from service.logs import log_as_json
 from service.metrics import Metrics
 from service.middleware import install_middleware
@@ -34,7 +49,7 @@ from service.tracing import Tracing
 
 logger = logging.getLogger("clsp")
 
-_ROUTERS = (embeddings, collections, ingest, items, search, classify, score, models, operations, page)
+_ROUTERS = (embeddings, collections, ingest, items, jobs, events, search, classify, score, models, operations, page)
 
 
 def end_process(reason: str, *, grace_s: float) -> None:
@@ -46,6 +61,33 @@ def end_process(reason: str, *, grace_s: float) -> None:
     force = threading.Timer(grace_s, os._exit, [70])  # EX_SOFTWARE
     force.daemon = True
     force.start()
+
+
+@contextmanager
+def on_stop_signal(call: Callable[[], None]) -> Iterator[None]:
+    """Also call this, in the event loop, when the process is asked to stop.
+
+    The server closes its connections before it tells the app, so that a stream which waits to be told would hold it up.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(call)
+        known = before[signal.Signals(number)]
+        if callable(known):
+            known(number, frame)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, known in before.items():
+            signal.signal(number, known)
 
 
 def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], None] | None = None) -> FastAPI:
@@ -74,20 +116,28 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
             logger.error("cannot serve the data folder %s: %s", settings.data_dir, error)
             raise
         engine = Engine(settings, bundle, observer=metrics, on_fatal=fatal)
+        bulk: Jobs | None = None
+        limits = AudioLimits.from_settings(settings, min_s=bundle.manifest.min_s)
         try:
             await engine.start()
+            bulk = await asyncio.to_thread(Jobs, settings, engine, store, metrics, limits)
             app.state.services = Services(
                 settings=settings,
                 engine=engine,
                 store=store,
                 metrics=metrics,
-                audio_limits=AudioLimits.from_settings(settings, min_s=bundle.manifest.min_s),
+                audio_limits=limits,
                 decoding=anyio.CapacityLimiter(settings.decode_workers),
                 fetcher=Fetcher.from_settings(settings),
+                jobs=bulk,
             )
             metrics.watch(engine)
-            yield
+            await bulk.start()
+            with on_stop_signal(bulk.close_streams):
+                yield
         finally:
+            if bulk is not None:
+                await bulk.stop()
             await engine.stop()
             await asyncio.to_thread(store.close)
             if tracing is not None:

@@ -25,11 +25,31 @@ from service.audio_limits import AudioError, AudioLimits
 from service.containers import ACCEPTED, Container
 from service.data_uri import parse_data_uri
 
-__all__ = ["DOWNMIX", "RESAMPLER", "SAMPLE_RATE", "AudioError", "AudioLimits", "Clip", "decode", "parse_data_uri"]
+__all__ = [
+    "DOWNMIX",
+    "MEDIA_TYPES",
+    "RESAMPLER",
+    "SAMPLE_RATE",
+    "AudioError",
+    "AudioLimits",
+    "Clip",
+    "decode",
+    "parse_data_uri",
+]
 
 SAMPLE_RATE = 16_000
 RESAMPLER = "soxr-HQ"
 DOWNMIX = "mean"
+
+MEDIA_TYPES = {
+    "WAV": "audio/wav",
+    "WAVEX": "audio/wav",
+    "RF64": "audio/wav",
+    "FLAC": "audio/flac",
+    "OGG": "audio/ogg",
+    "MP3": "audio/mpeg",
+}
+"""Of each `Clip.format`."""
 
 _BLOCK_VALUES = 1 << 15  # float32 values read at a time, whatever the channel count
 _FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"})

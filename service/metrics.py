@@ -127,6 +127,11 @@ class Metrics:
             "clsp_texts_total", "Texts that were embedded or found in the cache.", registry=self.registry
         )
 
+        self.job_items = Counter(
+            "clsp_job_items_total", "Clips that ingest jobs dealt with.", ["outcome"], registry=self.registry
+        )
+        self.jobs = Gauge("clsp_jobs", "Ingest jobs that are remembered, by state.", ["state"], registry=self.registry)
+
     def watch(self, engine: Engine) -> None:
         """Read the engine at each scrape rather than keep copies that could go stale."""
         self.registry.register(_EngineCollector(engine))

@@ -22,6 +22,7 @@ LogFormat = Literal["text", "json"]
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "clsp-small"
 MIB = 1024 * 1024
+_ROOT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
 _KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):(?P<scopes>[a-z]+(?:\+[a-z]+)*):(?P<digest>[0-9a-f]{64})")
 
 
@@ -43,6 +44,23 @@ class ApiKey(BaseModel):
         if match is None:
             raise ValueError("an API key is written name:scope[+scope]:sha256hex, with scopes read and write")
         return {"name": match["name"], "scopes": match["scopes"].split("+"), "sha256": match["digest"]}
+
+
+class IngestRoot(BaseModel):
+    """A folder of the server that jobs may read, and the name that stands for it in paths."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(pattern=_ROOT_NAME)
+    path: Path
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if not isinstance(value, str | Path):
+            return value
+        name, equals, path = str(value).partition("=")
+        return {"name": name, "path": path} if equals else {"name": Path(value).name, "path": value}
 
 
 class Settings(BaseSettings):
@@ -183,7 +201,30 @@ class Settings(BaseSettings):
     )
     index_filter_cache_mib: int = Field(64, ge=0, description="Memory for remembered answers of filters, MiB.")
 
-    @field_validator("api_keys", "cors_origins", "allowed_hosts", "url_allow", "url_private_networks", mode="before")
+    # Bulk ingest of what lies on the server
+    ingest_roots: Annotated[list[IngestRoot], NoDecode] = Field(
+        default_factory=list,
+        description="Folders that ingest jobs may read, as name=/path or /path, whose last part is then the name; "
+        "none is off. Links below them are never followed.",
+    )
+    ingest_jobs: int = Field(1, ge=1, le=16, description="Most ingest jobs that run at the same time.")
+    ingest_jobs_waiting: int = Field(100, ge=1, description="Most ingest jobs that wait for their turn (429 beyond).")
+    ingest_jobs_kept: int = Field(1000, ge=0, description="Most ingest jobs that are remembered after they have ended.")
+    ingest_max_entries: int = Field(10_000_000, ge=1, description="Most clips in one ingest job.")
+    ingest_max_line_bytes: int = Field(1 * MIB, ge=64, description="Longest line of a manifest, bytes.")
+    ingest_decode_workers: int = Field(2, ge=1, le=64, description="Clips that one ingest job decodes at a time.")
+    ingest_ahead_s: Seconds = Field(
+        300.0, gt=0, description="Most audio of one ingest job between decoding and the disk, seconds."
+    )
+    events_heartbeat_s: Seconds = Field(
+        15.0,
+        gt=0,
+        description="Longest silence of an event stream before a sign of life, seconds.",
+    )
+
+    @field_validator(
+        "api_keys", "cors_origins", "allowed_hosts", "url_allow", "url_private_networks", "ingest_roots", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Environment variables carry lists comma separated, or as JSON where a value holds a comma."""
@@ -216,6 +257,13 @@ class Settings(BaseSettings):
         if len({key.name for key in keys}) != len(keys):
             raise ValueError("two API keys share one name")
         return keys
+
+    @field_validator("ingest_roots")
+    @classmethod
+    def _distinct_roots(cls, roots: Sequence[IngestRoot]) -> Sequence[IngestRoot]:
+        if len({root.name for root in roots}) != len(roots):
+            raise ValueError("two roots share one name; write name=/path")
+        return roots
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

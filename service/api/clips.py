@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from service.api.curves import CurvePolicy, embed_windows
 from service.api.deps import Services
 from service.api.offload import in_thread
-from service.audio import Clip, decode
+from service.audio import MEDIA_TYPES, Clip, decode
 from service.audio_limits import AudioError
 from service.data_uri import parse_data_uri
 from service.engine import ClipResult, DeadlineExceeded
@@ -22,14 +22,6 @@ from service.fetch import is_url
 
 CLIPS_IN_FLIGHT: Final = 4
 """Clips of one request between decoding and encoding: the encoder stays fed, decoded audio stays bounded."""
-_MEDIA_TYPES: Final = {
-    "WAV": "audio/wav",
-    "WAVEX": "audio/wav",
-    "RF64": "audio/wav",
-    "FLAC": "audio/flac",
-    "OGG": "audio/ogg",
-    "MP3": "audio/mpeg",
-}
 
 
 @dataclass(frozen=True)
@@ -120,7 +112,7 @@ async def embed_clips(
                     else await embed_windows(services, clip.samples, result, curve, source.field, deadline)
                 )
         return EmbeddedClip(
-            clip.duration_s, clip.sha256, _MEDIA_TYPES[clip.format], data if keep_bytes else None, result, over_time
+            clip.duration_s, clip.sha256, MEDIA_TYPES[clip.format], data if keep_bytes else None, result, over_time
         )
 
     policies = curves or [None] * len(sources)

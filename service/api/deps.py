@@ -19,6 +19,7 @@ from service.audio_limits import AudioLimits
 from service.engine import Engine
 from service.errors import MEDIA_TYPE, PROBLEMS, ProblemError
 from service.fetch import Fetcher
+from service.jobs.manager import Jobs
 from service.metrics import Metrics
 from service.schemas import Problem
 from service.schemas.common import CollectionName, ItemId
@@ -43,6 +44,7 @@ class Services:
     audio_limits: AudioLimits
     decoding: anyio.CapacityLimiter
     fetcher: Fetcher
+    jobs: Jobs
     # Apart, because writers wait for each other: a bulk ingest must not take the threads that searches need.
     reading: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(STORE_THREADS))
     writing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(STORE_THREADS))

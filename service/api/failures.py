@@ -26,8 +26,10 @@ from index.errors import (
 from service.audio_limits import AudioError
 from service.engine import DeadlineExceeded, EngineFailed, Overloaded, WorkerDown
 from service.errors import ProblemError, answer_problem
+from service.jobs.errors import JobError, JobsBroken, SourceError, TooManyJobs, UnknownJob, WrongState
 
 RETRY_SOON_S = 1
+RETRY_JOB_S = 30
 
 
 def problem_of_audio(error: AudioError) -> ProblemError:
@@ -85,6 +87,23 @@ def problem_of_engine(error: Overloaded | DeadlineExceeded | EngineFailed) -> Pr
             return ProblemError("engine-failed", detail, headers={"Retry-After": str(RETRY_SOON_S)})
 
 
+def problem_of_job(error: JobError) -> ProblemError:
+    """What cannot be done with a job, or without its file."""
+    detail = str(error)
+    match error:
+        case SourceError():
+            return ProblemError("invalid-source", detail, field=error.field)
+        case UnknownJob():
+            return ProblemError("unknown-job", detail, field="job_id")
+        case WrongState():
+            return ProblemError("conflict", detail, field="state")
+        case TooManyJobs():
+            return ProblemError("too-many-jobs", detail, limit=error.limit, headers={"Retry-After": str(RETRY_JOB_S)})
+        case JobsBroken():
+            return ProblemError("storage-failed", detail, headers={"Retry-After": str(RETRY_SOON_S)})
+    raise error
+
+
 def install_failure_handlers(app: FastAPI) -> None:
     """Answer the errors of audio, engine and index that handlers let through."""
 
@@ -97,6 +116,10 @@ def install_failure_handlers(app: FastAPI) -> None:
     async def on_engine(request: Request, error: Any) -> JSONResponse:
         return answer_problem(request, problem_of_engine(error))
 
+    async def on_job(request: Request, error: Any) -> JSONResponse:
+        return answer_problem(request, problem_of_job(error))
+
+    app.add_exception_handler(JobError, on_job)
     app.add_exception_handler(AudioError, on_audio)
     app.add_exception_handler(IndexingError, on_index)
     for kind in (Overloaded, DeadlineExceeded, EngineFailed):

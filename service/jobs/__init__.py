@@ -1,0 +1,1 @@
+"""Durable background jobs: bulk ingest of what lies on the server, with progress, cancel and resume."""

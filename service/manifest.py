@@ -1,0 +1,50 @@
+"""One row of a JSONL manifest: where a clip is, its id and what is known about it; for `clsp ingest` and for jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_NOT_METADATA = frozenset({"file", "path", "id", "metadata", "duration_s"})
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """`file` as written, `id` where one is given, and `metadata`; `says_more` where the row has any of it."""
+
+    file: str
+    id: str | None
+    metadata: dict[str, Any]
+    says_more: bool
+
+
+def parse_row(line: str) -> ManifestRow:
+    """A row has `file` (or `path`), and optionally `id` and `metadata`; its other fields become metadata too, unless
+    null or nested. Raises ValueError, which says what is wrong."""
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("it is not an object")
+    name = row.get("file") or row.get("path")
+    if not isinstance(name, str):
+        raise ValueError("it needs `file`")
+    given = row.get("metadata")
+    if given is not None and not isinstance(given, dict):
+        raise ValueError("`metadata` is not an object")
+    extra = {key: value for key, value in row.items() if key not in _NOT_METADATA and _storable(value)}
+    metadata = {**extra, **(given or {})}
+    item_id = row.get("id")
+    return ManifestRow(
+        name, None if item_id in (None, "") else str(item_id), metadata, bool(extra) or given is not None
+    )
+
+
+def id_of(parts: Sequence[str]) -> str:
+    """The id of a clip that is known by its path alone: `a/b.wav` is `a__b.wav`."""
+    return "__".join(part for part in parts if part not in ("/", "..", "."))
+
+
+def _storable(value: object) -> bool:
+    scalars = value if isinstance(value, list) else [value]
+    return value is not None and all(isinstance(item, str | int | float | bool) for item in scalars)

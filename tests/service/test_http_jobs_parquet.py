@@ -1,0 +1,132 @@
+"""Embeddings in Parquet as a job: taken only under the collection's identity, refused row by row, resumed."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from http_support import refused
+from jobs_support import encoded_pieces, ended, refusals, start
+from serving import Serve, Server
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture(scope="module")
+def own(serve: Serve, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(data_dir=tmp_path_factory.mktemp("data"), ingest_roots=[f"lib={root}"]) as running:
+        yield running
+
+
+def identity(server: Server) -> str:
+    return str(server.client.get("/v1/models").json()["data"][0]["identity"])
+
+
+def rows(count: int, identity: str, *, first: int = 0) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(first)
+    return [
+        {
+            "id": f"e{first + i:04}",
+            "embedding": generator.normal(size=512).tolist(),
+            "duration_s": 2.5,
+            "identity": identity,
+            "metadata": {"speaker": f"s{i % 3}", "take": i},
+            "filename": f"e{first + i}.wav",
+        }
+        for i in range(count)
+    ]
+
+
+def write(path: Path, values: list[dict[str, Any]], *, stated: str | None = None, group: int = 100) -> None:
+    path.parent.mkdir(exist_ok=True)
+    table = pa.Table.from_pylist(values)
+    if stated is not None:
+        table = table.replace_schema_metadata({"identity": stated})
+    pq.write_table(table, path, row_group_size=group)
+
+
+def test_shards_are_stored_without_the_encoder(own: Server, root: Path) -> None:
+    mine = identity(own)
+    write(root / "shards" / "a.parquet", rows(700, mine), group=90)
+    write(root / "shards" / "b.parquet", rows(50, mine, first=700))
+    before = encoded_pieces(own.client)
+    job = ended(own.client, start(own.client, "lib/shards", "parquet"))
+    assert (job["state"], job["total"], job["added"], job["encoded"]) == ("succeeded", 750, 750, 0)
+    assert encoded_pieces(own.client) == before
+    again = ended(own.client, start(own.client, "lib/shards", "parquet"))
+    assert (again["unchanged"], again["added"], again["replaced"]) == (750, 0, 0)
+    item = own.client.get("/v1/collections/voices/items/e0004").json()
+    assert (item["metadata"], item["duration_s"]) == ({"speaker": "s1", "take": 4}, 2.5)
+    vector = rows(700, mine)[4]["embedding"]
+    query = {"query": [{"vector": vector}], "top_k": 1}
+    (hit,) = own.client.post("/v1/collections/voices/search", json=query).json()["hits"]
+    assert hit["id"] == "e0004" and hit["score"] > 0.999
+
+
+def test_what_cannot_be_compared_or_stored_is_refused_by_row(own: Server, root: Path) -> None:
+    good = rows(8, identity(own))
+    good[1]["identity"] = "another-model"
+    good[2]["embedding"] = [1.0, 2.0]
+    good[3]["embedding"] = [0.0] * 512
+    good[4]["embedding"] = None
+    good[5]["duration_s"] = -1.0
+    good[6]["id"] = "e0000"
+    good[7]["identity"] = None
+    write(root / "bad" / "x.parquet", good)
+    job = ended(own.client, start(own.client, "lib/bad/x.parquet", "parquet", "bad"))
+    assert (job["state"], job["added"], job["refused"]) == ("succeeded", 1, 7)
+    said = {row["number"]: row["error"]["type"].rpartition(":")[2] for row in refusals(own.client, job)}
+    assert said == {
+        2: "identity-mismatch",
+        3: "dimension-mismatch",
+        4: "invalid-request",
+        5: "invalid-source",
+        6: "invalid-source",
+        7: "invalid-source",
+        8: "invalid-source",
+    }
+
+
+def test_metadata_as_json_and_identity_of_the_file(own: Server, root: Path) -> None:
+    values = rows(3, "")
+    for number, row in enumerate(values):
+        del row["identity"]
+        row["metadata"] = json.dumps({"n": number}) if number < 2 else "{broken"
+    write(root / "stated" / "x.parquet", values, stated=identity(own))
+    job = ended(own.client, start(own.client, "lib/stated/x.parquet", "parquet", "stated"))
+    assert (job["added"], job["refused"]) == (2, 1)
+    assert own.client.get("/v1/collections/stated/items/e0001").json()["metadata"] == {"n": 1}
+    write(root / "stated" / "x.parquet", values, stated="another-model")
+    own.client.put("/v1/collections/stated")
+    body = {"kind": "parquet", "path": "lib/stated/x.parquet"}
+    refused(own.client.post("/v1/collections/stated/ingest", json=body), 409, "identity-mismatch", field="identity")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 this is not Parquet PAR1", b"x" * 5000])
+def test_a_file_that_is_no_parquet_is_refused_at_the_door(own: Server, root: Path, content: bytes) -> None:
+    own.client.put("/v1/collections/voices")
+    (root / "no.parquet").write_bytes(content)
+    body = {"kind": "parquet", "path": "lib/no.parquet"}
+    refused(own.client.post("/v1/collections/voices/ingest", json=body), 422, "invalid-source", field="path")
+    write(root / "columns.parquet", [{"id": "a", "vector": [1.0]}])
+    answer = own.client.post("/v1/collections/voices/ingest", json={**body, "path": "lib/columns.parquet"})
+    assert "embedding, duration_s" in refused(answer, 422, "invalid-source")["detail"]
+
+
+def test_without_pyarrow_it_says_what_to_install(own: Server, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.client.put("/v1/collections/voices")
+    write(root / "good.parquet", rows(1, identity(own)))
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    body = {"kind": "parquet", "path": "lib/good.parquet"}
+    problem = refused(own.client.post("/v1/collections/voices/ingest", json=body), 422, "invalid-source", field="kind")
+    assert "pip install 'clsp-service[parquet]'" in problem["detail"]
