@@ -11,7 +11,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 import httpx
 
 from clsp_client import calls
-from clsp_client.answers import Item
+from clsp_client.answers import Item, Job
 from clsp_client.calls import Call, Filter
 from clsp_client.client import DEFAULT_URL
 from clsp_client.retry import RetryPolicy
@@ -91,6 +91,13 @@ class AsyncClient:
     patch_item = _Endpoint(calls.patch_item)
     delete_item = _Endpoint(calls.delete_item)
     item_audio = _Endpoint(calls.item_audio)
+    ingest_roots = _Endpoint(calls.ingest_roots)
+    start_ingest = _Endpoint(calls.start_ingest)
+    job = _Endpoint(calls.job)
+    jobs_page = _Endpoint(calls.jobs_page)
+    cancel_job = _Endpoint(calls.cancel_job)
+    resume_job = _Endpoint(calls.resume_job)
+    refused = _Endpoint(calls.refused)
     search = _Endpoint(calls.search)
     classify = _Endpoint(calls.classify)
     score = _Endpoint(calls.score)
@@ -107,6 +114,17 @@ class AsyncClient:
             cursor = found["next_cursor"]
             if cursor is None:
                 return
+
+    async def wait_job(
+        self, id: str, *, progress: Callable[[Job], object] = lambda job: None, every_s: float = 1.0
+    ) -> Job:
+        """Wait until a job has ended; `progress` is told of it every `every_s` seconds, and at the end."""
+        while True:
+            job = await self.job(id)
+            progress(job)
+            if job["ended_at"] is not None:
+                return job
+            await asyncio.sleep(every_s)
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """Any call by hand: `options` go to httpx. Returns the decoded JSON."""

@@ -80,6 +80,47 @@ class AddedItems(TypedDict):
     identity: str
 
 
+class Job(TypedDict):
+    """A bulk ingest on the server. `done` is the sum of the five outcomes; `total` is None until it is listed."""
+
+    id: str
+    collection: str
+    kind: str
+    path: str
+    state: str
+    revision: int
+    total: int | None
+    done: int
+    added: int
+    replaced: int
+    relabelled: int
+    unchanged: int
+    refused: int
+    encoded: int
+    audio_s: float
+    error: dict[str, Any] | None
+    identity: str
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+
+
+class JobPage(TypedDict):
+    """One page of jobs, latest first; `next_cursor` is None on the last."""
+
+    data: list[Job]
+    next_cursor: str | None
+
+
+class RefusedClip(TypedDict):
+    """A clip that a job refused: its place in the source, and why."""
+
+    number: int
+    file: str
+    id: str | None
+    error: dict[str, Any]
+
+
 class Hit(TypedDict):
     """An item found, scored by its best segment."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
 from urllib.parse import quote
 
@@ -128,6 +128,50 @@ def item_audio(collection: str, id: str) -> Call[bytes]:
     return Call("GET", f"{_item(collection, id)}/audio", decode=_bytes)
 
 
+def ingest_roots() -> Call[list[str]]:
+    """Names of the server's folders that jobs may read; none where its operator allows none."""
+    return Call("GET", "/v1/ingest-roots", decode=lambda body: [one["name"] for one in json.loads(body)["data"]])
+
+
+def start_ingest(
+    collection: str, path: str, *, kind: Literal["folder", "manifest", "parquet"] | None = None
+) -> Call[answers.Job]:
+    """Ingest what lies on the server as a job: `path` begins with the name of a root.
+
+    `kind` left out: a manifest is `.jsonl`, embeddings are `.parquet`, all else is a folder of audio.
+    """
+    kinds = {".jsonl": "manifest", ".ndjson": "manifest", ".parquet": "parquet"}
+    known = kind or kinds.get(PurePosixPath(path).suffix.lower(), "folder")
+    return Call("POST", f"{_collection(collection)}/ingest", {"json": {"kind": known, "path": path}})
+
+
+def job(id: str) -> Call[answers.Job]:
+    """One job, and how far it is."""
+    return Call("GET", _job(id))
+
+
+def jobs_page(
+    *, cursor: str | None = None, limit: int = 20, collection: str | None = None, state: str | None = None
+) -> Call[answers.JobPage]:
+    """One page of jobs, latest first."""
+    return Call("GET", "/v1/jobs", {"params": _given(cursor=cursor, limit=limit, collection=collection, state=state)})
+
+
+def cancel_job(id: str) -> Call[answers.Job]:
+    """Stop a job; what it stored stays."""
+    return Call("POST", f"{_job(id)}/cancel")
+
+
+def resume_job(id: str) -> Call[answers.Job]:
+    """Go on with a job that failed or was cancelled, or try again what one refused."""
+    return Call("POST", f"{_job(id)}/resume")
+
+
+def refused(id: str, *, after: int = 0, limit: int | None = None) -> Call[list[answers.RefusedClip]]:
+    """What a job refused and why, in the order of its source."""
+    return Call("GET", f"{_job(id)}/refused", {"params": _given(after=after, limit=limit)}, decode=_lines)
+
+
 def search(
     collection: str,
     query: str | Sequence[QueryPart],
@@ -194,6 +238,14 @@ def _collection(name: str) -> str:
 
 def _item(collection: str, id: str) -> str:
     return f"{_collection(collection)}/items/{quote(id, safe='')}"
+
+
+def _job(id: str) -> str:
+    return f"/v1/jobs/{quote(id, safe='')}"
+
+
+def _lines(body: bytes) -> list[Any]:
+    return [json.loads(line) for line in body.splitlines()]
 
 
 def _given(**values: object) -> dict[str, Any]:

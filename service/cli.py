@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service import cli_judge, cli_library, cli_score
+from service import cli_jobs, cli_judge, cli_library, cli_score
 from service.cli_client import HANDLED, CliError
 from service.cli_doctor import data_folder, doctor
 from service.cli_output import console, print_error
@@ -79,6 +79,7 @@ def serve(
 
 
 app.command()(cli_library.ingest)
+app.add_typer(cli_jobs.jobs_app, name="jobs")
 app.command()(cli_library.search)
 app.command()(cli_judge.classify)
 app.command()(cli_score.score)

@@ -7,18 +7,18 @@ was cut off, or a file that has changed since, needs no bookkeeping of its own o
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clsp_client import AUDIO_SUFFIXES, Client, ProblemError
+from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Client, ProblemError
 from clsp_client.calls import NewClip
 from service.cli_client import CliError
+from service.containers import ACCEPTED, describe, sniff
+from service.manifest import id_of, parse_row
 
 BATCH_BYTES = 16 * 1024 * 1024
-_NOT_METADATA = frozenset({"file", "path", "id", "metadata", "duration_s"})
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,15 @@ def read_source(source: Path) -> list[Source]:
     """List the clips of a folder (all audio files below it) or of a JSONL manifest.
 
     A manifest row has `file` (or `path`), relative to the manifest, and optionally `id` and `metadata`; its other
-    fields become metadata too, unless null. Raises CliError for what cannot be read, naming the line.
+    fields become metadata too, unless null. Audio of formats that the service does not read is listed too, so that it
+    is refused by name rather than passed over. Raises CliError for what cannot be read, naming the line.
     """
     if source.is_dir():
-        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+        wanted = AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES
+        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in wanted and p.is_file())
         if not found:
             raise CliError(f"{source} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
-        return [Source(path, _id_of(path.relative_to(source)), {}) for path in found]
+        return [Source(path, id_of(path.relative_to(source).parts), {}) for path in found]
     if not source.is_file():
         raise CliError(f"{source}: no such file or folder")
     clips = list(_read_manifest(source))
@@ -77,22 +79,10 @@ def _read_manifest(manifest: Path) -> Iterator[Source]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            name = row.get("file") or row["path"]
-            extra = {key: value for key, value in row.items() if key not in _NOT_METADATA and _storable(value)}
-            metadata = {**extra, **(row.get("metadata") or {})}
-            yield Source(manifest.parent / name, str(row.get("id") or _id_of(Path(name))), metadata)
-        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-            raise CliError(f"{manifest}, line {number}: not a manifest row ({error!r}); it needs `file`") from error
-
-
-def _storable(value: object) -> bool:
-    scalars = value if isinstance(value, list) else [value]
-    return value is not None and all(isinstance(item, str | int | float | bool) for item in scalars)
-
-
-def _id_of(relative: Path) -> str:
-    return "__".join(part for part in relative.parts if part not in ("/", "..", "."))
+            row = parse_row(line)
+        except ValueError as error:
+            raise CliError(f"{manifest}, line {number}: not a manifest row ({error}); it needs `file`") from error
+        yield Source(manifest.parent / row.file, row.id or id_of(Path(row.file).parts), row.metadata)
 
 
 class Ingest:
@@ -134,6 +124,11 @@ class Ingest:
             data = clip.path.read_bytes()
         except OSError as error:
             self._fail(clip, {"title": "The file cannot be read", "detail": error.strerror or str(error)})
+            return None
+        if clip.path.suffix.lower() in OTHER_AUDIO_SUFFIXES and sniff(data) is None:
+            # Not sent: the service could only say the same.
+            detail = f"this is {describe(data)}; the service reads {ACCEPTED}"
+            self._fail(clip, {"title": "The audio cannot be used", "detail": detail})
             return None
         sha256, metadata = self._stored.get(clip.id, (None, {}))
         if sha256 != hashlib.sha256(data).hexdigest():

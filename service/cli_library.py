@@ -9,18 +9,24 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clsp_client.answers import AppliedPart
 from clsp_client.calls import QueryPart
 from service.cli_client import DEFAULT_URL, CliError, JsonOption, KeyOption, UrlOption, clip_uri, connect
-from service.cli_ingest import Ingest, Outcome, read_source
+from service.cli_ingest import Ingest, read_source
+from service.cli_jobs import (
+    INGEST_FAILED,
+    STOPPED,
+    ingest_on_server,
+    progress_bar,
+    say_stopped,
+    summarise,
+    write_failures,
+)
 from service.cli_output import console, error_console, hits_table, print_json, table
 from service.style.wishes import REFUSED_WEIGHT, read_wish
 
 CollectionArgument = Annotated[str, typer.Argument(help="Name of the collection.")]
-INGEST_FAILED = 3
-"""Exit status of an ingest that left some clips out, to be told from one that could not run (1)."""
 
 
 def ingest(
@@ -38,53 +44,47 @@ def ingest(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = None,
     as_json: JsonOption = False,
+    server_side: Annotated[
+        bool,
+        typer.Option(
+            "--server-side",
+            help="SOURCE lies on the server, below one of its CLSP_INGEST_ROOTS: a job there ingests it. "
+            "A folder, a .jsonl manifest, or .parquet embeddings.",
+        ),
+    ] = False,
 ) -> None:
     """Add a folder or a manifest of clips to a collection; run it again to resume.
 
     What is stored with the same content is skipped. Exit status 3 when some clips failed: they are listed in a file.
     """
-    clips = read_source(source)
     failures = failures or Path(f"{collection}-failures.jsonl")
+    if server_side:
+        with connect(url, api_key, patience_s=patience) as client:
+            ingest_on_server(client, collection, str(source), failures, as_json=as_json)
+        return
+    clips = read_source(source)
     with connect(url, api_key, patience_s=patience) as client:
         run = Ingest(client, collection, batch=batch)
         run.prepare()
         try:
-            with _progress() as progress:
+            with progress_bar() as progress:
                 task = progress.add_task(escape(collection), total=len(clips))
                 for _ in run.steps(clips):
                     progress.advance(task)
+        except KeyboardInterrupt:
+            say_stopped(
+                run.outcome.as_dict(), len(clips), "Run the same command again to go on; nothing is sent twice."
+            )
+            raise typer.Exit(STOPPED) from None
         finally:
             # What failed before the service went away is worth knowing too.
-            _write_failures(failures, run.outcome)
+            write_failures(failures, run.outcome.failures)
     if as_json:
         print_json(run.outcome.as_dict())
     else:
-        _summarise(collection, run.outcome, failures)
+        summarise(collection, run.outcome.as_dict(), failures)
     if run.outcome.failures:
         raise typer.Exit(INGEST_FAILED)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=error_console)
-
-
-def _write_failures(path: Path, outcome: Outcome) -> None:
-    if not outcome.failures:
-        path.unlink(missing_ok=True)
-        return
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in outcome.failures), "utf-8")
-
-
-def _summarise(collection: str, outcome: Outcome, failures: Path) -> None:
-    counts = ", ".join(
-        f"{number} {name}" for name, number in outcome.as_dict().items() if name != "failures" and number
-    )
-    console.print(f"[bold]{escape(collection)}[/]: {counts or 'nothing to do'}", highlight=False)
-    for row in outcome.failures[:5]:
-        console.print(f"  [red]{escape(row['file'])}[/]: {escape(row.get('detail') or row['title'])}", highlight=False)
-    if outcome.failures:
-        console.print(f"  all failures: {escape(str(failures))}", highlight=False)
 
 
 def search(

@@ -19,6 +19,11 @@ from service.security import require_read
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _STREAM: Final = "text/event-stream"
+_EVENT: Final = {
+    "type": "object",
+    "description": "One event; `data` is a Job as JSON.",
+    "properties": {name: {"type": "string"} for name in ("event", "id", "data")},
+}
 _LEAST_GAP_S: Final = 0.2
 """Between two events: a fast job need not be watched clip by clip."""
 _RETRY_MS: Final = 2000
@@ -31,7 +36,7 @@ _RETRY_MS: Final = 2000
     responses={
         200: {
             "description": "Events `progress` and at last `end`, each with the job as JSON and its revision as id.",
-            "content": {_STREAM: {"schema": {"type": "string"}}},
+            "content": {_STREAM: {"schema": _EVENT}},
         },
         204: {"description": "The job has ended, and `Last-Event-ID` names its last event."},
         **problems(*JOB_CALL),

@@ -66,6 +66,7 @@ async function send(path, options = {}) {
 const answer = async (response) => (response.status === 204 ? null : response.json());
 
 export const get = async (path) => answer(await send(path));
+export const open = (path, options) => send(path, options);
 export const getBlob = async (path) => (await send(path)).blob();
 export const remove = async (path) => answer(await send(path, { method: "DELETE" }));
 export const postForm = async (path, form, signal) => answer(await send(path, { method: "POST", body: form, signal }));

@@ -4,6 +4,7 @@ import { $, get, showing } from "/web/api.js";
 import { take } from "/web/clip.js";
 import { loadCollections } from "/web/collections.js";
 import { currentHit, moveTo } from "/web/hits.js";
+import { showJobs } from "/web/jobs.js";
 import { loadModel } from "/web/judge.js";
 import { showLibrary } from "/web/library.js";
 import { stop } from "/web/player.js";
@@ -22,7 +23,12 @@ export function showView() {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (view === "library") showLibrary();
+  if (view === "library") showServerLibrary();
+}
+
+function showServerLibrary() {
+  showLibrary();
+  if ($("identity").textContent !== "unknown") showJobs();
 }
 
 function typing(target) {
@@ -89,7 +95,7 @@ async function load() {
     loadModel(model);
     await loadCollections();
   });
-  if (view === "library") showLibrary();
+  if (view === "library") showServerLibrary();
   searchFromAddress();
 }
 

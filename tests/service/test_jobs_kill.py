@@ -62,7 +62,7 @@ def through_kills(tmp_path: Path, count: int, moments: list[int]) -> None:
 
 
 def test_a_job_survives_kills(tmp_path: Path) -> None:
-    through_kills(tmp_path, 80, [1, 30, 55])
+    through_kills(tmp_path, 60, [1, 30])
 
 
 @pytest.mark.slow
