@@ -103,6 +103,18 @@ PANELS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         ],
     ),
     (
+        "Ingest jobs",
+        "Clips a second, by what became of them.",
+        "none",
+        [("sum by (outcome) (rate(clsp_job_items_total[$__rate_interval]))", "{{outcome}}")],
+    ),
+    (
+        "Jobs",
+        "By state.",
+        "none",
+        [('clsp_jobs{state=~"queued|listing|running|failed"}', "{{state}}")],
+    ),
+    (
         "Memory",
         "Resident.",
         "bytes",

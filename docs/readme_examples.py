@@ -94,7 +94,8 @@ def fill(url: str) -> None:
 def main() -> int:
     """Rewrite or check the pages."""
     try:
-        with local_server() as server:
+        environment = {"CLSP_INGEST_ROOTS": f"recordings={ROOT / 'examples' / 'library'}"}
+        with local_server(environment=environment) as server:
             fill(server.url)
             for path in PAGES:
                 fresh = refresh(path.read_text("utf-8"), server.url)

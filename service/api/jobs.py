@@ -58,7 +58,8 @@ async def list_roots(services: ServicesDep) -> IngestRoots:
 async def start_ingest(collection: CollectionPath, request: Request, services: ServicesDep) -> Job:
     """Ingest a folder, a manifest or embeddings that lie on the server, as a job that outlives restarts.
 
-    Clips that the collection has with the same content are skipped; one that cannot be used is refused by itself.
+    Clips that the collection has with the same content are skipped; one that cannot be used is refused by itself. The
+    call may be repeated: while a job of the same source has not ended, it is the answer.
     """
     body = await read_json(request, IngestRequest)
     if not services.settings.ingest_roots:

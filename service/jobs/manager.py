@@ -16,7 +16,7 @@ from service.api.offload import in_thread
 from service.audio_limits import AudioLimits
 from service.engine import Engine
 from service.jobs import sources
-from service.jobs.errors import JobsBroken, TooManyJobs, WrongState
+from service.jobs.errors import JobsBroken, WrongState
 from service.jobs.reasons import problem_of, reason_of
 from service.jobs.records import Entry, Job, Kind, State
 from service.jobs.roots import Roots
@@ -89,15 +89,18 @@ class Jobs:
         self._tell()
 
     async def create(self, collection: str, identity: str, kind: Kind, path: str) -> Job:
-        """A new job, durable when this returns. Raises SourceError, IdentityMismatch and TooManyJobs."""
+        """A job of this source, the one there is or a new one; durable when this returns.
+
+        Raises SourceError, IdentityMismatch and TooManyJobs.
+        """
 
         def work() -> Job:
             place = self.roots.place(path)
             sources.check_source(self.roots, kind, place, identity=identity)
             most = self._settings.ingest_jobs_waiting
-            if self._jobs.counts().get("queued", 0) >= most:
-                raise TooManyJobs(most)
-            return self._jobs.create(collection=collection, identity=identity, kind=kind, path=str(place))
+            return self._jobs.create(
+                collection=collection, identity=identity, kind=kind, path=str(place), most_waiting=most
+            )
 
         job = await self._in_thread(work)
         await self._woken()

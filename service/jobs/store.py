@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from index.locks import FolderLock
-from service.jobs.errors import JobsBroken, UnknownJob, WrongState
+from service.jobs.errors import JobsBroken, TooManyJobs, UnknownJob, WrongState
 from service.jobs.records import Entry, Job, Kind, Progress, State, reason
 
 SCHEMA_VERSION: Final = 1
@@ -71,9 +71,16 @@ class JobStore:
             self._db.close()
             self._lock.release()
 
-    def create(self, *, collection: str, identity: str, kind: Kind, path: str) -> Job:
-        """A job that waits for its turn."""
+    def create(self, *, collection: str, identity: str, kind: Kind, path: str, most_waiting: int) -> Job:
+        """A job that waits for its turn, or the one of this source that has not ended. Raises TooManyJobs."""
         with self._writing() as db:
+            same = "collection = ? AND kind = ? AND path = ? AND state IN ('queued', 'listing', 'running')"
+            known = db.execute(f"SELECT {_JOB} FROM jobs WHERE {same}", (collection, kind, path)).fetchone()  # noqa: S608
+            if known is not None:
+                return _job(known)
+            (waiting,) = db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()
+            if waiting >= most_waiting:
+                raise TooManyJobs(most_waiting)
             number = db.execute(
                 "INSERT INTO jobs (id, collection, identity, kind, path, state, created_at) VALUES (?,?,?,?,?,?,?)",
                 (uuid.uuid4().hex, collection, identity, kind, path, "queued", _now()),

@@ -203,14 +203,17 @@ def test_a_cancelled_job_stops_and_can_be_resumed(serve: Serve, data_dir: Path, 
 def test_a_waiting_job_is_cancelled_at_once_and_too_many_are_refused(
     serve: Serve, data_dir: Path, tmp_path: Path
 ) -> None:
-    clips(tmp_path / "lib", 2)
+    for name in ("lib", "lib/second", "lib/third"):
+        clips(tmp_path / name, 1, first=len(name))
     with serve(data_dir=data_dir, ingest_roots=[tmp_path / "lib"], ingest_jobs_waiting=1) as own:
         waits, go = hold_encoder(own, after=0)
         running = start(own.client, "lib")
         assert waits.wait(60)
-        second = start(own.client, "lib")
+        second = start(own.client, "lib/second")
         assert second["state"] == "queued"
-        third = own.client.post("/v1/collections/voices/ingest", json={"kind": "folder", "path": "lib"})
+        assert start(own.client, "lib")["id"] == running["id"], "asked twice, it is one job"
+        assert start(own.client, "lib/./second")["id"] == second["id"]
+        third = own.client.post("/v1/collections/voices/ingest", json={"kind": "folder", "path": "lib/third"})
         assert "Retry-After" in third.headers
         refused(third, 429, "too-many-jobs")
         assert own.client.post(f"/v1/jobs/{second['id']}/cancel").json()["state"] == "cancelled"
@@ -226,7 +229,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_too_many_are_refused(
         assert ended(own.client, running)["state"] == "succeeded"
         metrics = own.client.get("/metrics").text
         assert 'clsp_jobs{state="succeeded"} 1.0' in metrics
-        assert 'clsp_job_items_total{outcome="added"} 2.0' in metrics
+        assert 'clsp_job_items_total{outcome="added"} 3.0' in metrics
 
 
 def test_interactive_requests_pass_a_job(serve: Serve, data_dir: Path, tmp_path: Path) -> None:

@@ -69,3 +69,27 @@ def test_a_job_survives_kills(tmp_path: Path) -> None:
 def test_a_job_survives_many_kills(tmp_path: Path) -> None:
     generator = random.Random(5)
     through_kills(tmp_path, 500, sorted(generator.randrange(500) for _ in range(25)))
+
+
+def test_a_watched_job_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    """SIGTERM ends event streams, puts the job back, and the next start goes on with it."""
+    data_dir, root = tmp_path / "data", tmp_path / "lib"
+    clips(root, 60)
+    environment = {"CLSP_INGEST_ROOTS": str(root), "CLSP_BATCH_AUDIO_S": "2"}
+    with (
+        local_server(data_dir, environment=environment) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        job = start(client, "lib")
+        with client.stream("GET", f"/v1/jobs/{job['id']}/events") as response:
+            lines = response.iter_lines()
+            while not next(lines).startswith("data: "):
+                pass
+            os.kill(server.pid, signal.SIGTERM)
+            rest = list(lines)  # ends, rather than last until a request's deadline
+    assert not any("failed" in line or "cancelled" in line for line in rest)
+    before = stored(data_dir)
+    with local_server(data_dir, environment=environment) as server, httpx.Client(base_url=server.url) as client:
+        done = ended(client, job)
+        assert (done["state"], done["added"], done["encoded"]) == ("succeeded", 60, 60)
+        assert encoded_pieces(client) == 60 - len(before)
