@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import soundfile
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -107,6 +108,37 @@ def page_pictures(url: str) -> None:
         shoot(page, "page-phone.png", height=1100)
 
 
+def job_picture(url: str) -> None:
+    """A job on the server while it goes on, and one that is done and has refused something."""
+    with Client(url) as client, browser(width=1100) as page:
+        client.create_collection("recordings")
+        client.wait_job(client.start_ingest("recordings", "recordings/small")["id"], every_s=0.2)
+        page.get(f"{url}/#library")
+        until(page, lambda page: page.find_elements(By.XPATH, "//button[@aria-label='Open recordings']"))
+        page.find_element(By.XPATH, "//button[@aria-label='Open recordings']").click()
+        until(page, lambda page: page.find_element(By.ID, "ingest").is_displayed())
+        page.find_element(By.CSS_SELECTOR, ".server-job summary").click()
+        page.find_element(By.ID, "ingest-path").send_keys("2026", Keys.ENTER)
+        until(page, lambda page: "Adding" in page.find_element(By.ID, "server-jobs").text)
+        until(page, lambda page: " added" in page.find_elements(By.CSS_SELECTOR, ".server-job")[0].text)
+        page.execute_script("document.getElementById('open-collection').hidden = true")
+        shoot(page, "page-jobs.png", height=900)
+
+
+def recordings(folder: Path) -> None:
+    """Two folders to ingest: many clips, and a few of which some cannot be read."""
+    for name in ("2026", "small"):
+        (folder / name).mkdir(parents=True)
+    for path in sorted(LIBRARY.glob("*.ogg")):
+        wave, rate = soundfile.read(path)
+        for take in range(8):
+            soundfile.write(folder / "2026" / f"{path.stem}-{take}.wav", wave * (0.3 + 0.05 * take), rate)
+    for name in ("man-us-low.ogg", "woman-us-high.ogg"):
+        shutil.copy(LIBRARY / name, folder / "small")
+    (folder / "small" / "phone-memo.m4a").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" * 9)
+    (folder / "small" / "cut-off.wav").write_bytes((folder / "2026" / "man-us-low-0.wav").read_bytes()[:9000])
+
+
 def report_picture(folder: Path) -> None:
     """The report of a set in which two voices drifted."""
     clsp = Path(sys.executable).with_name("clsp")
@@ -123,12 +155,18 @@ def report_picture(folder: Path) -> None:
 def main() -> int:
     """Take all pictures."""
     IMAGES.mkdir(exist_ok=True)
-    with local_server() as server, Client(server.url) as client:
+    with (
+        tempfile.TemporaryDirectory(prefix="clsp-recordings-") as folder,
+        local_server(environment={"CLSP_INGEST_ROOTS": f"recordings={folder}"}) as server,
+        Client(server.url) as client,
+    ):
         ingest = Ingest(client, "examples")
         ingest.prepare()
         for _ in ingest.steps(read_source(LIBRARY / "manifest.jsonl")):
             pass
         page_pictures(server.url)
+        recordings(Path(folder))
+        job_picture(server.url)
     with tempfile.TemporaryDirectory(prefix="clsp-report-") as folder:
         report_picture(Path(folder))
     return 0

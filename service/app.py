@@ -39,6 +39,7 @@ from service.audio_limits import AudioLimits
 from service.engine import Engine
 from service.errors import install_error_handlers
 from service.fetch import Fetcher
+from service.jobs.errors import JobsBroken
 from service.jobs.manager import Jobs
 from service.logs import log_as_json
 from service.metrics import Metrics
@@ -120,7 +121,11 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
         limits = AudioLimits.from_settings(settings, min_s=bundle.manifest.min_s)
         try:
             await engine.start()
-            bulk = await asyncio.to_thread(Jobs, settings, engine, store, metrics, limits)
+            try:
+                bulk = await asyncio.to_thread(Jobs, settings, engine, store, metrics, limits)
+            except (JobsBroken, IndexingError) as error:
+                logger.error("%s; move %s away to start without them", error, settings.data_dir / "jobs")
+                raise
             app.state.services = Services(
                 settings=settings,
                 engine=engine,

@@ -7,10 +7,14 @@ import { openCollection, refresh } from "/web/library.js";
 const SHOWN = 10;
 const REFUSED_SHOWN = 20;
 const RETRY_S = 2;
+const MOST_STREAMS = 2;  // a browser has six connections to a service, and the page needs some for the rest
 const ENDED = ["succeeded", "failed", "cancelled"];
 const WORDS = { queued: "Waiting", listing: "Looking", running: "Adding", succeeded: "Done", failed: "Failed", cancelled: "Cancelled" };
 const cards = new Map();
 let loaded = false;
+let streams = 0;
+
+const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 /** One job on the page. It follows the job's events for as long as the job has not ended. */
 class Card {
@@ -71,13 +75,12 @@ class Card {
     try {
       while (!ENDED.includes(this.job.state)) {
         try {
-          const response = await open(`/v1/jobs/${this.job.id}/events`, { headers: { "Last-Event-ID": String(this.job.revision) } });
-          if (response.status === 204) break;
-          for await (const event of events(response)) this.draw(event);
+          if (this.job.state === "queued" || streams >= MOST_STREAMS) this.draw(await get(`/v1/jobs/${this.job.id}`));
+          else await this.listen();
         } catch (error) {
           if (error.status && error.status !== 503) throw error;
         }
-        if (!ENDED.includes(this.job.state)) await new Promise((resolve) => setTimeout(resolve, RETRY_S * 1000));
+        if (!ENDED.includes(this.job.state)) await pause(this.job.state === "queued" ? RETRY_S / 4 : RETRY_S);
       }
       if (this.details.open) await this.showRefused();
       await refresh();
@@ -85,6 +88,17 @@ class Card {
       showError(error);
     } finally {
       this.following = false;
+    }
+  }
+
+  async listen() {
+    streams++;
+    try {
+      const response = await open(`/v1/jobs/${this.job.id}/events`, { headers: { "Last-Event-ID": String(this.job.revision) } });
+      if (response.status === 204) this.draw(await get(`/v1/jobs/${this.job.id}`));
+      else for await (const event of events(response)) this.draw(event);
+    } finally {
+      streams--;
     }
   }
 

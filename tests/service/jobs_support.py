@@ -1,6 +1,7 @@
 """What the tests of jobs share: folders of clips, starting a job and waiting for what it becomes."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import httpx
 from http_support import clip
+from serving import Server
 
 PATIENCE_S = 120.0
 Job = dict[str, Any]
@@ -72,3 +74,25 @@ def write_manifest(path: Path, rows: list[Mapping[str, Any] | str]) -> None:
     """A manifest; texts go in as they are."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def hold_encoder(
+    server: Server, after: int, batches: list[list[int]] | None = None
+) -> tuple[threading.Event, threading.Event]:
+    """Let the encoder wait once it has done so many batches: (it waits, let it go on). `batches` get their lengths."""
+    waits, go = threading.Event(), threading.Event()
+    runtime = server.app.state.services.engine.runtime
+    original, done = runtime.embed_speech, 0
+
+    def held(waves: list[Any]) -> object:
+        nonlocal done
+        if batches is not None:
+            batches.append([len(wave) for wave in waves])
+        if done >= after:
+            waits.set()
+            assert go.wait(60)
+        done += 1
+        return original(waves)
+
+    runtime.embed_speech = held
+    return waits, go
