@@ -131,7 +131,7 @@ def recordings(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     for path in sorted(LIBRARY.glob("*.ogg")):
         wave, rate = soundfile.read(path)
-        for take in range(8):
+        for take in range(5):
             soundfile.write(folder / "2026" / f"{path.stem}-{take}.wav", wave * (0.3 + 0.05 * take), rate)
     for name in ("man-us-low.ogg", "woman-us-high.ogg"):
         shutil.copy(LIBRARY / name, folder / "small")
