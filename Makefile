@@ -53,6 +53,7 @@ bench: $(DEV_STAMP)  ## footprint, latency and load; tables, JSON in benchmarks/
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/publish.py
 
 clean:  ## remove environments, caches and the demo's data

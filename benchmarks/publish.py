@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "load_others": ("server", "clients", "per second", "p50 ms", "p99 ms", "cpu ms / request", "lost", "other"),
     "batch_audio": ("batch_audio_s", "resident MB", "cpu ms / s of audio"),
+    "ingest": ("job", "clips", "audio s", "seconds", "x real time", "encoder x", "ratio", "cpu ratio", "peak MB"),
     "soak": ("minute", "per second", "p50 ms", "p99 ms", "ok", "refused", "lost", "other", "MB", "files", "threads"),
 }
 

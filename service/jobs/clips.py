@@ -12,8 +12,8 @@ from typing import Any, Final
 import anyio
 import numpy as np
 
+from index.backend import Store
 from index.errors import IdentityMismatch, IndexingError
-from index.store import LocalStore
 from index.types import MediaBlob, NewItem, NewSegment
 from service.api.offload import in_thread
 from service.api.vectors import unit_vector
@@ -58,7 +58,7 @@ class ClipReader:
     def __init__(
         self,
         engine: Engine,
-        catalog: LocalStore,
+        catalog: Store,
         metrics: Metrics,
         limits: AudioLimits,
         roots: Roots,
@@ -142,7 +142,7 @@ class ClipReader:
             await asyncio.sleep(min(pause_s, _MAX_PAUSE_S))
 
 
-def known(catalog: LocalStore, job: Job, entry: Entry, sha256: str, metadata: dict[str, Any] | None) -> Finished:
+def known(catalog: Store, job: Job, entry: Entry, sha256: str, metadata: dict[str, Any] | None) -> Finished:
     """The catalog has this content under this id: nothing is encoded; metadata that differs is written."""
     assert entry.id is not None
     if entry.sha256 == sha256:
@@ -160,7 +160,7 @@ def known(catalog: LocalStore, job: Job, entry: Entry, sha256: str, metadata: di
 
 
 def embedding_items(
-    roots: Roots, catalog: LocalStore, job: Job, page: Sequence[tuple[Entry, str | None]], dim: int, most_bytes: int
+    roots: Roots, catalog: Store, job: Job, page: Sequence[tuple[Entry, str | None]], dim: int, most_bytes: int
 ) -> list[Finished]:
     """A page of a Parquet job's entries, read from their files. `most_bytes`: of metadata."""
     found: list[Finished] = []
@@ -179,7 +179,7 @@ def embedding_items(
 
 
 def _embedding(
-    catalog: LocalStore, job: Job, entry: Entry, stored: str | None, row: parquet.Row, dim: int, most_bytes: int
+    catalog: Store, job: Job, entry: Entry, stored: str | None, row: parquet.Row, dim: int, most_bytes: int
 ) -> Finished:
     try:
         if row.id != entry.id:

@@ -11,7 +11,7 @@ from typing import Final, TypeVar, get_args
 
 import anyio
 
-from index.store import LocalStore
+from index.backend import Store
 from service.api.offload import in_thread
 from service.audio_limits import AudioLimits
 from service.engine import Engine
@@ -49,7 +49,7 @@ class Jobs:
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, catalog: LocalStore, metrics: Metrics, audio_limits: AudioLimits
+        self, settings: Settings, engine: Engine, catalog: Store, metrics: Metrics, audio_limits: AudioLimits
     ) -> None:
         """Open the jobs of the data folder. Blocking. Raises StoreLocked and JobsBroken."""
         self._settings = settings

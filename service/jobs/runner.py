@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import anyio
 
+from index.backend import Store
 from index.errors import (
     CollectionNotFound,
     DimensionMismatch,
@@ -24,7 +25,6 @@ from index.errors import (
     StorageFailed,
     StoreClosed,
 )
-from index.store import LocalStore
 from service.api.offload import in_thread
 from service.audio_limits import AudioLimits
 from service.engine import Engine
@@ -54,7 +54,7 @@ class Tools:
 
     settings: Settings
     engine: Engine
-    catalog: LocalStore
+    catalog: Store
     jobs: JobStore
     metrics: Metrics
     audio_limits: AudioLimits
@@ -93,8 +93,9 @@ class Run:
         CollectionNotFound, IdentityMismatch and StorageFailed.
         """
         info = await self._in_thread(lambda: self._tools.catalog.get_collection(self._job.collection))
-        if info.identity != self._job.identity or info.identity != self._tools.engine.identity:
-            raise IdentityMismatch(info.identity, self._tools.engine.identity)
+        for identity in (self._job.identity, self._tools.engine.identity):
+            if identity != info.identity:
+                raise IdentityMismatch(info.identity, identity)
         if self._job.total is None:
             await self._list()
         async with asyncio.TaskGroup() as writing:

@@ -182,7 +182,8 @@ class JobStore:
                 "SELECT count(*), count(reason) FROM entries WHERE job = ?", (job.number,)
             ).fetchone()
             listed = "state = 'running', stalls = 0, total = ?, refused = ?"
-            _set(db, "WHERE number = ?", listed, total, refused, job.number)
+            # Unless it was cancelled meanwhile: then it is listed anew when it is resumed.
+            _set(db, "WHERE number = ? AND state = 'listing'", listed, total, refused, job.number)
             return _get(db, job.id)
 
     def waiting(self, job: Job, *, after: int, limit: int) -> list[Entry]:
