@@ -89,7 +89,18 @@ def test_training_commands_say_which_extra_they_need(clsp: Run, tmp_path: Path, 
 
 
 def test_help_and_version(clsp: Run) -> None:
-    for command in ("serve", "ingest", "search", "classify", "score", "embed", "doctor", "collections", "delete"):
+    for command in (
+        "serve",
+        "ingest",
+        "jobs",
+        "search",
+        "classify",
+        "score",
+        "embed",
+        "doctor",
+        "collections",
+        "delete",
+    ):
         assert clsp(command, "--help").status == 0
     assert clsp("--version").out.startswith("clsp-service ")
     listed = clsp("--help").out

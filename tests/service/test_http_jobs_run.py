@@ -1,5 +1,7 @@
 """How jobs run, stop and go on: cancelled, waiting, passed by others, put back, recovered, given up, forgotten."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -111,6 +113,30 @@ def test_a_stop_leaves_the_job_to_the_next_start(serve: Serve, data_dir: Path, t
         done = ended(own.client, job)
         assert (done["state"], done["added"], done["encoded"]) == ("succeeded", 30, 30)
         assert encoded_pieces(own.client) <= 30 - stored
+
+
+def test_an_interrupted_terminal_leaves_the_job_running_and_says_so(
+    serve: Serve, data_dir: Path, tmp_path: Path
+) -> None:
+    clips(tmp_path / "lib", 4)
+    with serve(data_dir=data_dir, ingest_roots=[tmp_path / "lib"], batch_audio_s=1.0) as own:
+        waits, go = hold_encoder(own, after=2)
+        command = [sys.executable, "-m", "service.cli", "ingest", "voices", "lib", "--server-side", "--url", own.url]
+        watching = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=plain_terminal())
+        assert waits.wait(60)
+        (job,) = own.client.get("/v1/jobs").json()["data"]
+        until(own.client, job, lambda now: now["added"] == 2)
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=60)
+        assert watching.returncode == 130
+        assert "Stopped after 2 of 4 clips: 2 added." in said
+        assert f"clsp jobs watch {job['id']}" in said
+        go.set()
+        assert ended(own.client, job)["added"] == 4
+
+
+def plain_terminal() -> dict[str, str]:
+    return {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
 
 
 def test_what_was_stored_but_not_struck_off_is_counted_once(serve: Serve, data_dir: Path, tmp_path: Path) -> None:
