@@ -7,11 +7,10 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from types import FrameType
 
 import anyio
 from fastapi import FastAPI
@@ -46,6 +45,7 @@ from service.metrics import Metrics
 from service.middleware import install_middleware
 from service.openapi import install_openapi
 from service.settings import Settings
+from service.stopping import on_stop_signal
 from service.tracing import Tracing
 
 logger = logging.getLogger("clsp")
@@ -62,33 +62,6 @@ def end_process(reason: str, *, grace_s: float) -> None:
     force = threading.Timer(grace_s, os._exit, [70])  # EX_SOFTWARE
     force.daemon = True
     force.start()
-
-
-@contextmanager
-def on_stop_signal(call: Callable[[], None]) -> Iterator[None]:
-    """Also call this, in the event loop, when the process is asked to stop.
-
-    The server closes its connections before it tells the app, so that a stream which waits to be told would hold it up.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(call)
-        known = before[signal.Signals(number)]
-        if callable(known):
-            known(number, frame)
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, known in before.items():
-            signal.signal(number, known)
 
 
 def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], None] | None = None) -> FastAPI:
