@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from http_support import clip, data_uri, refused
-from jobs_support import clips, encoded_pieces, ended, hold_encoder, start, until
+from jobs_support import clips, encoded_pieces, ended, hold_encoder, refusals, start, until
 from serving import Serve
 
-from index.errors import StoreLocked
+from index.errors import StorageFailed, StoreLocked
 from service.jobs.errors import JobsBroken
 from service.jobs.store import JobStore
 
@@ -164,6 +164,36 @@ def test_what_was_stored_but_not_struck_off_is_counted_once(serve: Serve, data_d
         assert (done["state"], done["added"], done["unchanged"], done["encoded"]) == ("succeeded", 5, 0, 5)
         assert round(done["audio_s"]) == 5
         assert encoded_pieces(own.client) - before == 5 - stored
+
+
+def test_what_the_encoder_fails_at_is_refused_alone_and_a_busy_disk_waited_for(
+    serve: Serve, data_dir: Path, tmp_path: Path
+) -> None:
+    clips(tmp_path / "lib", 6)
+    (tmp_path / "lib" / "poison.wav").write_bytes(clip(1.37, seed=700))
+    with serve(data_dir=data_dir, ingest_roots=[tmp_path / "lib"]) as own:
+        services = own.app.state.services
+        embed, upsert = services.engine.runtime.embed_speech, services.store.upsert
+        refusals_of_the_disk = 1
+
+        def fails_at_one(waves: list[Any]) -> object:
+            if any(len(wave) == 21_920 for wave in waves):
+                raise RuntimeError("the device gave up")
+            return embed(waves)
+
+        def full_at_first(*arguments: Any, **options: Any) -> object:
+            nonlocal refusals_of_the_disk
+            if refusals_of_the_disk:
+                refusals_of_the_disk -= 1
+                raise StorageFailed("no room on the disk")
+            return upsert(*arguments, **options)
+
+        services.engine.runtime.embed_speech, services.store.upsert = fails_at_one, full_at_first
+        done = ended(own.client, start(own.client, "lib"))
+        assert (done["state"], done["added"], done["refused"]) == ("succeeded", 6, 1)
+        (row,) = refusals(own.client, done)
+        assert (row["id"], row["error"]["type"]) == ("poison.wav", "urn:clsp-service:error:engine-failed")
+        assert own.client.get("/readyz").status_code == 200
 
 
 def test_a_job_whose_collection_goes_fails_and_says_so(serve: Serve, data_dir: Path, tmp_path: Path) -> None:
