@@ -122,11 +122,11 @@ class RefusedClip(TypedDict):
 
 
 class Hit(TypedDict):
-    """An item found, scored by its best segment."""
+    """An item found, scored by its best segment; `match_probability` is None for a query without texts."""
 
     id: str
     score: float
-    match_probability: float
+    match_probability: float | None
     parts: list[float] | None
     segment: Segment
     duration_s: float

@@ -26,12 +26,36 @@ class FileEntry(BaseModel):
     bytes: int = Field(ge=0)
 
 
+class Interval(BaseModel):
+    """A figure from 0 to 1 with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True)
+    value: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+
+
 class Calibration(BaseModel):
-    """P(the caption describes the clip) = sigmoid(scale * cosine + bias) (Platt, 1999)."""
+    """P(the caption describes the clip) = sigmoid(scale * cosine + bias) (Platt, 1999), fitted on held-out pairs.
+
+    Bundles written before the table and the error were part of the format lack both, and stay readable.
+    """
 
     model_config = ConfigDict(frozen=True)
     scale: float = Field(gt=0)
     bias: float
+    mismatched_percentiles: list[float] | None = Field(
+        None, min_length=101, max_length=101, description="percentiles 0 to 100 of mismatched pairs' cosines"
+    )
+    expected_calibration_error: Interval | None = Field(None, description="of maps fitted without the clips judged")
+    pairs: int = Field(0, ge=0, description="pairs that it was fitted on, half of them mismatched; 0 where unknown")
+
+    @field_validator("mismatched_percentiles")
+    @classmethod
+    def _in_order(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and (value != sorted(value) or not -1.001 <= value[0] <= value[-1] <= 1.001):
+            raise ValueError("percentiles are cosines in rising order")
+        return value
 
 
 class BundleManifest(BaseModel):

@@ -75,7 +75,7 @@ def export_bundle(
             max_tokens=model.config.text.max_tokens,
             precision=precision,
             logit_scale=math.exp(model.logit_scale.item()),
-            calibration=Calibration(**card.calibration),
+            calibration=Calibration.model_validate(card.calibration),
             presets=card.presets or PRESETS,
             reference_captions=REFERENCE_CAPTIONS,
             files=file_entries(staged),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from model_export.bundle import Calibration
 from training.checkpoint import Card
 
 ORDER = ("text_to_speech", "gender", "emotion", "pitch", "rate")
@@ -30,20 +31,35 @@ def model_card(card: Card, precision: str, size_mb: float) -> str:
     for split, report in provenance.get("held_out", {}).items():
         if split in ("dev", "test"):
             lines += ["", f"## Held-out figures, {split} split (speakers never trained on)", "", *figures(report)]
-    error = provenance.get("held_out", {}).get("calibration", {}).get("expected_calibration_error")
-    if error is not None:
-        lines += ["", f"Expected calibration error of the match probability on dev pairs: {error}."]
+    lines += calibration_section(Calibration.model_validate(card.calibration))
     return "\n".join(lines) + "\n"
 
 
+def calibration_section(fitted: Calibration) -> list[str]:
+    """What a match probability is worth, or that nobody has measured it."""
+    lines = ["", "## Calibration", ""]
+    error = fitted.expected_calibration_error
+    if error is None:
+        return [*lines, "The match probability was not fitted on held-out pairs: read it as a rank."]
+    return [
+        *lines,
+        f"Match probability: sigmoid({fitted.scale:g} x cosine {fitted.bias:+g}), fitted on {fitted.pairs} pairs of "
+        f"held-out clips and captions, half of them mismatched. Expected calibration error, on clips left out of the "
+        f"fit: {100 * error.value:.2f} % (95 % interval {100 * error.low:.2f} to {100 * error.high:.2f}).",
+    ]
+
+
 def figures(report: Mapping[str, Any]) -> list[str]:
-    """A table row for each source and measure, next to chance, with its 95 % bootstrap interval."""
+    """A table row for each source and measure, next to chance, with its 95 % bootstrap interval.
+
+    Sources stay apart: one figure over corpora that have nothing in common says nothing.
+    """
     lines = [
         "| source | task | clips | measure | % | 95 % interval | chance |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for source, tasks in report.items():
-        for task in ORDER:
+        for task in ORDER if source != "all" else ():
             for measure, value in tasks.get(task, {}).items():
                 if isinstance(value, dict):
                     interval = f"{value['low']} to {value['high']}"

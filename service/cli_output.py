@@ -70,7 +70,7 @@ def hits_table(title: str, answer: Mapping[str, Any]) -> Table:
             rank,
             hit["id"],
             float(hit["score"]),
-            float(hit["match_probability"]),
+            None if hit["match_probability"] is None else float(hit["match_probability"]),
             f"{hit['segment']['start_s']:.1f}-{hit['segment']['end_s']:.1f}",
             describe(hit["metadata"]),
         )

@@ -58,6 +58,17 @@ def percentile(value: float, reference_cosines: ArrayLike) -> float:
     return float(100.0 * (below + 0.5 * equal) / len(reference))
 
 
+def mismatch_percentile(value: float, table: Sequence[float]) -> float:
+    """Share, in percent, of mismatched pairs whose cosine is below `value`, from their percentiles 0 to 100.
+
+    Between two of them it is interpolated; where several are equal, their middle counts. 50 is chance.
+    """
+    cosines = np.asarray(table, dtype=np.float64)
+    shares = np.linspace(0.0, 100.0, len(cosines))
+    equal = shares[cosines == value]
+    return float(equal.mean() if len(equal) else np.interp(value, cosines, shares))
+
+
 def combine_query(parts: ArrayLike, weights: Sequence[float]) -> Vector:
     """One unit query from several, [p, D] with p weights -> [D]: the direction of the weighted sum.
 

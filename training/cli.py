@@ -59,7 +59,8 @@ def train(
         )
     calibration, error = fit_calibration(model, parts["dev"], tokenizer, cache)
     report = {name: held_out_report(model, parts[name], tokenizer, cache) for name in ("dev", "test") if parts[name]}
-    report["calibration"] = {**calibration, "expected_calibration_error": error}
+    fitted = {name: calibration[name] for name in ("scale", "bias")}
+    report["calibration"] = {**fitted, "expected_calibration_error": error}
     provenance = {**plan.provenance, "recipe": plan.model_dump(mode="json"), "clips": count_sources(parts["train"])}
     card = Card(plan.name, plan.version, plan.licence, {**provenance, "held_out": report}, calibration)
     save_checkpoint(out, model, tokenizer_path, card)

@@ -46,16 +46,16 @@ class MixedQuery:
         """Of one segment [D] with each part."""
         return [float(value) for value in cosine(segment, self.vectors)[0]]
 
-    def fit(self, score: float, cosines: Sequence[float], services: Services) -> float:
+    def fit(self, cosines: Sequence[float], services: Services) -> float | None:
         """Probability that a segment fits all texts that are wanted and none that is not, taken as independent.
 
-        The calibration is of texts with clips: a query without texts gets that of its score, which says little more
-        than that the clips are alike.
+        None for a query without texts: the calibration is of texts with clips, and two clips that have hardly more in
+        common than being speech reach cosines that would pass for certainty.
         """
         calibration = services.engine.manifest.calibration
         texts = [(part, value) for part, value in zip(self.parts, cosines, strict=True) if part.text is not None]
         if not texts:
-            return float(match_probability(score, calibration))
+            return None
         fits = match_probability([value for _, value in texts], calibration)
         wanted = np.array([part.weight > 0 for part, _ in texts])
         return float(np.prod(np.where(wanted, fits, 1 - fits)))

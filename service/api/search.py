@@ -29,7 +29,6 @@ from service.api.mixing import MixedQuery, mix
 from service.diversity import diversify
 from service.errors import ProblemError
 from service.schemas import AppliedPart, Hit, SearchRequest, SearchResponse, Segment
-from service.scoring import match_probability
 from service.security import require_read
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"])
@@ -91,7 +90,7 @@ async def search(collection: CollectionPath, request: Request, services: Service
             hits, segments = [hits[i] for i in order], segments[order]
         shown = [_mixed_hit(services, collection, query, hit, row) for hit, row in zip(hits, segments, strict=True)]
     else:
-        shown = _plain_hits(services, collection, hits)
+        shown = _plain_hits(services, collection, query, hits)
     return SearchResponse(
         hits=shown,
         query=[
@@ -125,15 +124,16 @@ def _mixed_hit(
 ) -> Hit:
     cosines = query.part_cosines(segment)
     parts = cosines if len(cosines) > 1 else None
-    return _shown(collection, hit, query.fit(hit.score, cosines, services), parts)
+    return _shown(collection, hit, query.fit(cosines, services), parts)
 
 
-def _plain_hits(services: Services, collection: str, hits: Sequence[FoundHit]) -> list[Hit]:
-    probabilities = match_probability([hit.score for hit in hits], services.engine.manifest.calibration)
-    return [_shown(collection, hit, float(one), None) for hit, one in zip(hits, probabilities, strict=True)]
+def _plain_hits(services: Services, collection: str, query: MixedQuery, hits: Sequence[FoundHit]) -> list[Hit]:
+    """Hits of a query of one part, whose cosine is the score, turned round where the part is refused."""
+    sign = 1.0 if query.weights[0] > 0 else -1.0
+    return [_shown(collection, hit, query.fit([sign * hit.score], services), None) for hit in hits]
 
 
-def _shown(collection: str, hit: FoundHit, probability: float, parts: list[float] | None) -> Hit:
+def _shown(collection: str, hit: FoundHit, probability: float | None, parts: list[float] | None) -> Hit:
     return Hit(
         id=hit.item_id,
         score=hit.score,

@@ -128,8 +128,9 @@ class Hit(ResponseModel):
 
     id: str
     score: float = Field(description="Cosine between the query and the segment, -1 to 1.")
-    match_probability: float = Field(
-        description="Calibrated probability that the segment fits the query's texts, and none that is refused, 0 to 1."
+    match_probability: float | None = Field(
+        description="Calibrated probability that the segment fits the query's texts, and none that is refused, 0 to 1. "
+        "Null for a query without texts: it is calibrated for captions, and clips are alike on another scale."
     )
     parts: list[float] | None = Field(
         None, description="Cosine of the segment with each part of a query of several, in their order."

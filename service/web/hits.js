@@ -50,14 +50,13 @@ function shownHit(hit, { text, onMore }) {
   });
   const more = button("More like this", () => onMore(hit), { className: "quiet more" });
   const tools = element("span", { className: "tools" }, more);
-  const meter = element("meter", { min: 0, max: 1, value: hit.match_probability });
-  meter.setAttribute("aria-label", "Match");
+  const match = hit.match_probability === null ? [] : matchOf(hit.match_probability); // none without words to match
   const wave = element("div", { className: "wave-place" });
   row.append(
     listen,
     element("span", { className: "title", textContent: name }),
     tools,
-    element("p", { className: "scores" }, meter, ` match ${(hit.match_probability * 100).toFixed(0)} % · cosine ${hit.score.toFixed(3)} · ${place}`),
+    element("p", { className: "scores" }, ...match, `cosine ${hit.score.toFixed(3)} · ${place}`),
     wave,
     element("p", { className: "meta" }, ...facts(hit.metadata)),
   );
@@ -70,6 +69,12 @@ function shownHit(hit, { text, onMore }) {
     seen.observe(row);
   }
   return row;
+}
+
+function matchOf(probability) {
+  const meter = element("meter", { min: 0, max: 1, value: probability });
+  meter.setAttribute("aria-label", "Match");
+  return [meter, ` match ${(probability * 100).toFixed(0)} % · `];
 }
 
 async function drawWave(hit, name, place, wave, state, onSeek) {

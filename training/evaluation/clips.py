@@ -1,0 +1,152 @@
+"""What an evaluation reads: clips with captions, labels and people's ratings, from a JSONL manifest."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.examples import TrainCaption, facts_of
+
+# The annotators' names of the trainer's two kinds of caption.
+KIND_NAMES = {"short": "global", "long": "fine"}
+NAMED_LISTS = {
+    "short_captions": "global",
+    "long_captions": "fine",
+    "global_captions": "global",
+    "fine_captions": "fine",
+}
+
+
+class ManifestError(ValueError):
+    """A manifest row can't be read; the message names the line."""
+
+
+@dataclass(frozen=True)
+class Rating:
+    """How well people say that a clip fits a caption; the scale is theirs. `kind` keeps two questionnaires apart."""
+
+    caption: str
+    rating: float
+    kind: str = "style"
+
+
+@dataclass(frozen=True)
+class EvaluationClip:
+    """One clip: a file or a stretch of one (seconds), and all that is told of it."""
+
+    path: Path
+    source: str
+    speaker: str = ""
+    captions: tuple[TrainCaption, ...] = ()
+    ratings: tuple[Rating, ...] = ()
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    start_s: float | None = None
+    duration_s: float | None = None
+
+    def caption(self, kind: str) -> str | None:
+        """Its first caption of a kind."""
+        return next((caption.text for caption in self.captions if caption.kind == kind), None)
+
+
+def read_manifest(path: Path, *, by: str = "source", where: Mapping[str, str] | None = None) -> list[EvaluationClip]:
+    """Rows of JSON as clips; rows of one file are one clip, with the captions and ratings of all of them.
+
+    A row has `path` or `file` (relative to the manifest), and where known `caption` or `captions` (texts, or objects
+    with `text` and `kind`: global or fine), `short_captions`, `long_captions`, `ratings` (objects with `caption`,
+    `rating` and maybe `kind`) or one `rating` of its `caption`, `speaker`, and labels (any other field, also inside
+    `metadata` and `attributes`). `by` names the label that sources are told apart by, `where` labels that rows must
+    have. Raises ManifestError naming the line, OSError when the file can't be read.
+    """
+    clips: dict[tuple[Path, float | None], EvaluationClip] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            clip = _clip(json.loads(line), path, by)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            told = str(error) if isinstance(error, ManifestError) else "not a JSON object with `path` or `file`"
+            raise ManifestError(f"{path}, line {number}: {told}") from error
+        if any(str(clip.labels.get(name)) != value for name, value in (where or {}).items()):
+            continue
+        key = (clip.path, clip.start_s)
+        clips[key] = _merged(clips[key], clip) if key in clips else clip
+    if not clips:
+        raise ManifestError(f"{path}: no row{' has what --where asks for' if where else ''}")
+    return list(clips.values())
+
+
+def _clip(row: dict[str, Any], manifest: Path, by: str) -> EvaluationClip:
+    labels = {**row, **(row.get("attributes") or {}), **(row.get("metadata") or {})}
+    captions, ratings = _captions(row), _ratings(row)
+    start_s = row.get("start_s")
+    return EvaluationClip(
+        path=manifest.parent / (row.get("path") or row["file"]),
+        source=str(labels.get(by) or manifest.name.split(".")[0]),
+        speaker=str(labels.get("speaker") or ""),
+        captions=captions,
+        ratings=ratings,
+        labels=labels,
+        facts=facts_of(row) if any(caption.claims for caption in captions) else {},
+        start_s=None if start_s is None else float(start_s),
+        duration_s=None if start_s is None or row.get("duration_s") is None else float(row["duration_s"]),
+    )
+
+
+def _captions(row: Mapping[str, Any]) -> tuple[TrainCaption, ...]:
+    told: list[TrainCaption] = []
+    for caption in row.get("captions") or []:
+        if isinstance(caption, str):
+            told.append(TrainCaption(caption, "global", {}))
+        elif isinstance(caption, dict) and isinstance(caption.get("text"), str):
+            kind = str(caption.get("kind") or "global")
+            told.append(TrainCaption(caption["text"], KIND_NAMES.get(kind, kind), caption.get("claims") or {}))
+        else:
+            raise ManifestError(f"captions: {caption!r} is neither a text nor an object with `text`")
+    for name, kind in NAMED_LISTS.items():
+        told += [TrainCaption(str(text), kind, {}) for text in row.get(name) or []]
+    # A caption that people rated is one that may well not fit.
+    if row.get("caption") and row.get("rating") is None:
+        kind = str(row.get("kind") or "global")
+        told.append(TrainCaption(str(row["caption"]), "fine" if kind in ("fine", "long") else "global", {}))
+    return _once(told)
+
+
+def _ratings(row: Mapping[str, Any]) -> tuple[Rating, ...]:
+    rows = list(row.get("ratings") or [])
+    if row.get("rating") is not None:
+        rows.append({"caption": row.get("caption"), "rating": row["rating"], "kind": row.get("rating_kind")})
+    found = []
+    for one in rows:
+        caption = one.get("caption") if isinstance(one, dict) else None
+        value = one.get("rating") if isinstance(one, dict) else None
+        if not isinstance(caption, str) or isinstance(value, bool) or not isinstance(value, int | float):
+            raise ManifestError(f"ratings: {one!r} has no `caption` with a `rating` that is a number")
+        if not math.isfinite(value):
+            raise ManifestError(f"ratings: {value} is not a finite number")
+        found.append(Rating(caption, float(value), str(one.get("kind") or "style")))
+    return tuple(found)
+
+
+def _merged(first: EvaluationClip, second: EvaluationClip) -> EvaluationClip:
+    return EvaluationClip(
+        path=first.path,
+        source=first.source,
+        speaker=first.speaker or second.speaker,
+        captions=_once((*first.captions, *second.captions)),
+        ratings=(*first.ratings, *second.ratings),
+        labels={**second.labels, **first.labels},
+        facts={**second.facts, **first.facts},
+        start_s=first.start_s,
+        duration_s=first.duration_s,
+    )
+
+
+def _once(captions: Iterable[TrainCaption]) -> tuple[TrainCaption, ...]:
+    """Each text of a kind once, in the order of their first."""
+    first: dict[tuple[str, str], TrainCaption] = {}
+    for caption in captions:
+        first.setdefault((caption.kind, caption.text), caption)
+    return tuple(first.values())
