@@ -1,4 +1,4 @@
-"""`clsp evaluate` and `clsp calibrate` with the shipped bundle: one command a corpus, exit codes that mean something."""
+"""`clsp evaluate` and `clsp calibrate` with the shipped bundle: one command a corpus, exit codes with a meaning."""
 
 import json
 import shutil
