@@ -27,7 +27,7 @@ from service.api.details import CaptionParts, read_caption, score_attributes, sc
 from service.api.prompts import embed_texts, reference_vectors
 from service.errors import ProblemError
 from service.schemas import CurvePoint, PairScore, ScoreOptions, ScoreRequest, ScoreResponse
-from service.scoring import cosine, match_probability, percentile
+from service.scoring import cosine, match_probability, mismatch_percentile, percentile
 from service.security import require_read
 
 router = APIRouter(prefix="/v1", tags=["judging"])
@@ -109,7 +109,8 @@ async def _score(
     curve_policy(services, options, 0)  # what is wrong with the windows is said before any work
     deadline = services.deadline()
     texts = await embed_texts(services, captions, deadline)
-    references = await reference_vectors(services, deadline)
+    fitted = services.engine.manifest.calibration.mismatched_percentiles is not None
+    references = None if fitted else await reference_vectors(services, deadline)
     parts = [
         await read_caption(services, caption, options, field.format(i), deadline) for i, caption in enumerate(captions)
     ]
@@ -129,7 +130,7 @@ def _pair_score(
     services: Services,
     clip: EmbeddedClip,
     caption: NDArray[np.float32],
-    references: NDArray[np.float32],
+    references: NDArray[np.float32] | None,
     parts: CaptionParts,
     options: ScoreOptions,
 ) -> PairScore:
@@ -147,10 +148,20 @@ def _pair_score(
     return PairScore(
         cosine=value,
         match_probability=float(match_probability(value, services.engine.manifest.calibration)),
-        percentile=percentile(value, cosine(whole, references)) if len(references) else None,
+        percentile=_percentile(services, value, whole, references),
         duration_s=clip.duration_s,
         curve=points,
         sentences=sentences,
         turns=turns,
         attributes=score_attributes(services, parts, whole, windows) if options.attributes else None,
     )
+
+
+def _percentile(
+    services: Services, value: float, whole: NDArray[np.float32], references: NDArray[np.float32] | None
+) -> float | None:
+    """Among mismatched pairs that were held out; with a bundle that has no table of them, among reference captions."""
+    table = services.engine.manifest.calibration.mismatched_percentiles
+    if table is not None:
+        return mismatch_percentile(value, table)
+    return percentile(value, cosine(whole, references)) if references is not None and len(references) else None

@@ -81,7 +81,9 @@ def judge(run: Run, gates: Gates, baseline: Sequence[Row] | None = None) -> Verd
             f"(coverage {run.coverage:.1%}, {gates.min_coverage:.1%} needed)"
         )
     if gates.min_percentile is not None and any(row.percentile is None for row in run.rows):
-        verdict.undecided.append("the model has no reference captions, so clips have no percentiles")
+        verdict.undecided.append(
+            "the model has neither mismatched pairs nor reference captions, so clips have no percentiles"
+        )
     verdict.breaches += _clip_breaches(run.rows, gates)
     verdict.breaches += _group_breaches(run.rows, gates)
     if baseline is not None:

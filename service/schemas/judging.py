@@ -142,7 +142,8 @@ class PairScore(ResponseModel):
     cosine: float = Field(description="Between the clip's pooled embedding and the caption's, -1 to 1.")
     match_probability: float = Field(description="Calibrated probability that caption and clip belong together.")
     percentile: float | None = Field(
-        description="Percent of mismatched captions that fit the clip worse; 50 is chance. Null without any."
+        description="Percent of mismatched pairs that fit worse, among held-out clips and captions where the model has "
+        "their table, else among its reference captions with this clip; 50 is chance. Null where it has neither."
     )
     duration_s: float
     curve: list[CurvePoint] | None = Field(None, description="One point a window; with `sentences` too.")

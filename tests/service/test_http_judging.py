@@ -2,12 +2,16 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from audio_files import encode, voice
 from http_support import clip, data_uri, refused
+from serving import Serve
+
+from service.settings import Settings
 
 
 def embedded(client: httpx.Client, inputs: list[str], modality: str = "text") -> np.ndarray:
@@ -116,3 +120,23 @@ URI = data_uri(clip(0.5))
 )
 def test_refusals_name_the_field(client: httpx.Client, path: str, body: dict, slug: str, field: str | None) -> None:
     refused(client.post(f"/v1/{path}", json=body), 422, slug, field=field)
+
+
+def test_percentiles_come_from_the_bundles_table_where_it_has_one(
+    client: httpx.Client, serve: Serve, tmp_path: Path
+) -> None:
+    shipped = Settings().bundle
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for file in Path(shipped).iterdir():
+        (bundle / file.name).symlink_to(file.resolve())
+    told = json.loads((bundle / "bundle.json").read_text())
+    told["calibration"]["mismatched_percentiles"] = np.linspace(-1, 1, 101).tolist()
+    (bundle / "bundle.json").unlink()
+    (bundle / "bundle.json").write_text(json.dumps(told))
+    body = {"pairs": [{"audio": data_uri(clip(1, seed=3)), "caption": "an old man whispers"}]}
+    (before,) = client.post("/v1/score", json=body).json()["results"]
+    with serve(data_dir=tmp_path / "data", bundle=bundle) as own:
+        (after,) = own.client.post("/v1/score", json=body).json()["results"]
+    assert after["cosine"] == before["cosine"]
+    assert after["percentile"] == pytest.approx(50 * (1 + after["cosine"]), abs=1e-3)

@@ -202,3 +202,27 @@ def test_style_compares_how_it_is_spoken(client: httpx.Client, collection: str) 
     assert found(client, collection, query=[query])[0]["id"] == "woman-gb-whisper.flac"
     problem = client.post(f"{collection}/search", json={"query": [{"text": "a", "aspect": "style"}]})
     refused(problem, 422, "invalid-request", field="query[0]")
+
+
+def test_only_words_have_a_match_probability(library: tuple[httpx.Client, str]) -> None:
+    client, path = library
+    vector = embedded(client, ["a voice"], "text")[0].tolist()
+    silent = [
+        [{"item_id": "v1"}],
+        [{"audio": data_uri(clip(1, seed=2))}],
+        [{"vector": vector}],
+        [{"item_id": "v1"}, {"item_id": "v2", "weight": -0.5}],
+    ]
+    for query in silent:
+        assert [hit["match_probability"] for hit in found(client, path, query=query, top_k=2)] == [None, None], query
+    worded = found(client, path, query=[{"item_id": "v1"}, {"text": "a low voice"}], top_k=2)
+    assert all(0 < hit["match_probability"] < 1 for hit in worded)
+
+
+def test_what_is_only_refused_matches_where_it_does_not_fit(library: tuple[httpx.Client, str]) -> None:
+    client, path = library
+    wanted = {hit["id"]: hit["match_probability"] for hit in found(client, path, query=[{"text": "a low voice"}])}
+    refused_hits = found(client, path, query=[{"text": "a low voice", "weight": -1}])
+    assert len(refused_hits) == 6
+    for hit in refused_hits:
+        assert hit["match_probability"] == pytest.approx(1 - wanted[hit["id"]], abs=1e-4)

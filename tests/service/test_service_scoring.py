@@ -4,12 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from model_export.bundle import Calibration
-from service.scoring import classify, combine_query, cosine, label_vector, match_probability, percentile
+from service.scoring import (
+    classify,
+    combine_query,
+    cosine,
+    label_vector,
+    match_probability,
+    mismatch_percentile,
+    percentile,
+)
 
 EYE = np.eye(4, dtype=np.float32)
 
@@ -89,3 +97,19 @@ def test_combinations_without_a_direction(parts: np.ndarray, weights: list[float
 
 def test_a_label_is_the_mean_direction_of_its_prompts() -> None:
     np.testing.assert_allclose(label_vector(EYE[:2]), np.array([1, 1, 0, 0]) / math.sqrt(2), atol=1e-7)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_the_percentile_table_agrees_with_counting(seed: int) -> None:
+    cosines = np.random.default_rng(seed).normal(0.0, 0.2, 5000)
+    table = np.percentile(cosines, np.arange(101)).tolist()
+    for value in (-2.0, -0.1, 0.0, 0.25, 2.0):
+        assert mismatch_percentile(value, table) == pytest.approx(100 * np.mean(cosines < value), abs=0.6)
+
+
+def test_equal_percentiles_count_in_their_middle() -> None:
+    table = [0.0] * 50 + [0.5] * 51
+    assert mismatch_percentile(0.0, table) == 24.5
+    assert mismatch_percentile(0.5, table) == 75.0
+    assert (mismatch_percentile(-1.0, table), mismatch_percentile(1.0, table)) == (0.0, 100.0)
