@@ -23,7 +23,7 @@ from training.evaluation.clips import read_manifest
 from training.evaluation.labels import ClassTask, read_prompts, tasks_of
 from training.evaluation.pairs import pair_up
 from training.evaluation.plots import write_plots
-from training.evaluation.tables import HEADS, figure_rows, markdown
+from training.evaluation.tables import HEADS, figure_rows, markdown, title_of
 from training.protocols import PROTOCOLS, Corpus
 
 console = Console(stderr=True)
@@ -175,10 +175,11 @@ def _publish(report: Mapping[str, Any], out: Path | None, *, as_json: bool) -> N
     if as_json:
         typer.echo(json.dumps(report, indent=1, ensure_ascii=False))
     else:
-        table = Table(*HEADS)
-        for row in figure_rows(report):
-            table.add_row(*map(escape, row))
-        Console().print(table)
+        for source, tasks in report["sources"].items():
+            table = Table(*HEADS, title=escape(title_of(source, tasks)), title_justify="left")
+            for row in figure_rows(tasks):
+                table.add_row(*map(escape, row))
+            Console().print(table)
     coverage = report["coverage"]
     for title, lines in (("not judged", coverage["refused"]), ("missing", coverage["missing"])):
         for line in lines[:10]:

@@ -42,7 +42,7 @@ def test_ravdess_in_one_command(tmp_path: Path) -> None:
         "confusion-ravdess-gender.svg",
         "figures-ravdess.svg",
     }
-    assert "| ravdess | gender |" in (out / "report.md").read_text()
+    assert "## ravdess: 24 clips, 2 speakers" in (out / "report.md").read_text()
 
 
 def test_cremad_has_emotion_gender_and_age(tmp_path: Path) -> None:

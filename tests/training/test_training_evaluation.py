@@ -144,8 +144,8 @@ def test_sources_are_never_averaged(tmp_path: Path) -> None:
         "resampled": "clips",
         "sources": sources,
     }
-    rows = list(figure_rows(report))
-    assert ("right", "emotion", "4", "WA", "100", "100 to 100", "50") in rows
+    assert ("emotion WA", "4", "100", "100 to 100", "50") in list(figure_rows(sources["right"]))
+    assert "## wrong: 4 clips" in markdown(report) and "| emotion UAR | 4 | 0 | 0 to 0 | 50 |" in markdown(report)
     assert "8 of 9 clips" in markdown(report) and "Not judged: 1" in markdown(report)
     plots = {path.name for path in write_plots(report, tmp_path)}
     assert plots == {f"{kind}-{name}.svg" for kind, name in [
