@@ -154,11 +154,12 @@ class Hits(TypedDict):
 
 
 class ClipLabels(TypedDict):
-    """The label of one clip, and the odds and cosines of all."""
+    """The label of one clip, and the odds, cosines and matches of all; the last are None with some models."""
 
     label: str
     probabilities: dict[str, float]
     cosines: dict[str, float]
+    match_probabilities: dict[str, float] | None
     duration_s: float
 
 

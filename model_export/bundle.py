@@ -35,20 +35,28 @@ class Interval(BaseModel):
     high: float = Field(ge=0, le=1)
 
 
-class Calibration(BaseModel):
-    """P(the caption describes the clip) = sigmoid(scale * cosine + bias) (Platt, 1999), fitted on held-out pairs.
-
-    Bundles written before the table and the error were part of the format lack both, and stay readable.
-    """
+class MatchMap(BaseModel):
+    """P(a text describes the clip) = sigmoid(scale * cosine + bias) (Platt, 1999), fitted on held-out pairs."""
 
     model_config = ConfigDict(frozen=True)
     scale: float = Field(gt=0)
     bias: float
+    expected_calibration_error: Interval | None = Field(None, description="of maps fitted without the clips judged")
+    pairs: int = Field(0, ge=0, description="pairs that it was fitted on, half of them mismatched; 0 where unknown")
+
+
+class Calibration(MatchMap):
+    """The map of captions, and what else held-out pairs told.
+
+    Bundles written before table, error and the labels' map were part of the format lack them, and stay readable.
+    """
+
     mismatched_percentiles: list[float] | None = Field(
         None, min_length=101, max_length=101, description="percentiles 0 to 100 of mismatched pairs' cosines"
     )
-    expected_calibration_error: Interval | None = Field(None, description="of maps fitted without the clips judged")
-    pairs: int = Field(0, ge=0, description="pairs that it was fitted on, half of them mismatched; 0 where unknown")
+    labels: MatchMap | None = Field(
+        None, description="the map of prompts that state one thing, such as a label's: their cosines lie higher"
+    )
 
     @field_validator("mismatched_percentiles")
     @classmethod

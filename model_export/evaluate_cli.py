@@ -17,11 +17,10 @@ from model_export.bundle import Bundle, Calibration
 from model_export.calibrate import load_for_calibration, recalibrate
 from model_export.embedder import BundleEmbedder
 from model_export.runtime import BundleRuntime
-from training.calibrate import LEAST_PAIRS, fit_pairs
+from training.calibrate import LEAST_PAIRS, fit_kinds
 from training.evaluate import embed_clips, evaluate_sources
 from training.evaluation.clips import read_manifest
 from training.evaluation.labels import ClassTask, read_prompts, tasks_of
-from training.evaluation.pairs import pair_up
 from training.evaluation.plots import write_plots
 from training.evaluation.tables import HEADS, figure_rows, markdown, title_of
 from training.protocols import PROTOCOLS, Corpus
@@ -84,6 +83,7 @@ def evaluate(
     if not kept:
         raise ValueError(f"none of {len(corpus.clips)} clips could be read; the first: {refused[0]}")
     fitted = model.manifest.calibration
+    maps = {"captions": fitted} | ({"labels": fitted.labels} if fitted.labels else {})
     report = {
         "bundle": identity_of(model),
         "data": data,
@@ -91,7 +91,12 @@ def evaluate(
         "notes": corpus.notes,
         "resampled": resample.value,
         "sources": evaluate_sources(
-            embedder, vectors, kept, tasks, calibration=(fitted.scale, fitted.bias), resample=resample.value
+            embedder,
+            vectors,
+            kept,
+            tasks,
+            calibrations={texts: (one.scale, one.bias) for texts, one in maps.items()},
+            resample=resample.value,
         ),
     }
     _publish(report, out, as_json=as_json)
@@ -133,21 +138,19 @@ def calibrate(
     vectors, kept, refused = embed_clips(embedder, track(clips, "embedding clips", console=console))
     if refused:
         raise ValueError(f"{len(refused)} of {len(clips)} clips could not be read; the first: {refused[0]}")
-    pairs = pair_up(kept)
-    if len(pairs.texts) < LEAST_PAIRS:
-        raise ValueError(
-            f"{manifest}: a calibration needs {LEAST_PAIRS} captions of clips; here are {len(pairs.texts)}"
-        )
-    fitted = Calibration.model_validate(fit_pairs(pairs.scored(vectors @ embedder.embed_text(pairs.texts).T)))
+    found = fit_kinds(kept, lambda texts: vectors @ embedder.embed_text(texts).T)
+    if found is None:
+        raise ValueError(f"{manifest}: a calibration needs {LEAST_PAIRS} captions, some of which mismatch some clips")
+    fitted = Calibration.model_validate(found)
     recalibrate(model, fitted)
-    error = fitted.expected_calibration_error
-    assert error is not None
-    console.print(
-        f"{bundle}: P(match) = sigmoid({fitted.scale:g} * cosine {fitted.bias:+g}), fitted on {fitted.pairs} pairs of "
-        f"{len(kept)} clips; expected calibration error {100 * error.value:.2f} % "
-        f"({100 * error.low:.2f} to {100 * error.high:.2f})",
-        highlight=False,
-    )
+    for name, one in (("captions", fitted), ("labels", fitted.labels)):
+        if one is not None and (error := one.expected_calibration_error) is not None:
+            console.print(
+                f"{name}: P(match) = sigmoid({one.scale:g} * cosine {one.bias:+g}), fitted on {one.pairs} pairs of "
+                f"{len(kept)} clips; expected calibration error {100 * error.value:.2f} % "
+                f"({100 * error.low:.2f} to {100 * error.high:.2f})",
+                highlight=False,
+            )
 
 
 def identity_of(bundle: Bundle) -> dict[str, str]:

@@ -41,12 +41,20 @@ def calibration_section(fitted: Calibration) -> list[str]:
     error = fitted.expected_calibration_error
     if error is None:
         return [*lines, "The match probability was not fitted on held-out pairs: read it as a rank."]
-    return [
-        *lines,
-        f"Match probability: sigmoid({fitted.scale:g} x cosine {fitted.bias:+g}), fitted on {fitted.pairs} pairs of "
-        f"held-out clips and captions, half of them mismatched. Expected calibration error, on clips left out of the "
-        f"fit: {100 * error.value:.2f} % (95 % interval {100 * error.low:.2f} to {100 * error.high:.2f}).",
+    lines += [
+        "The probability that a text describes a clip, fitted on held-out pairs of which half mismatch. The error is "
+        "the expected calibration error on clips left out of the fit, with its 95 % interval.",
+        "",
+        "| texts | sigmoid of | pairs | error, % | 95 % interval |",
+        "| --- | --- | --- | --- | --- |",
     ]
+    for name, one in (("captions", fitted), ("labels", fitted.labels)):
+        if one is not None and (error := one.expected_calibration_error) is not None:
+            lines.append(
+                f"| {name} | {one.scale:g} x cosine {one.bias:+g} | {one.pairs} | {100 * error.value:.2f} | "
+                f"{100 * error.low:.2f} to {100 * error.high:.2f} |"
+            )
+    return lines
 
 
 def figures(report: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model_export.bundle import Calibration
+from model_export.bundle import MatchMap
 
 Floats = NDArray[np.float64]
 Vector = NDArray[np.float32]
@@ -39,7 +39,7 @@ def classify(vectors: ArrayLike, label_vectors: ArrayLike, logit_scale: float) -
     return odds / odds.sum(axis=1, keepdims=True), cosines
 
 
-def match_probability(cosines: ArrayLike, calibration: Calibration) -> Floats:
+def match_probability(cosines: ArrayLike, calibration: MatchMap) -> Floats:
     """P(the caption describes the clip) = sigmoid(scale * cosine + bias), elementwise (Platt, 1999)."""
     logits = calibration.scale * np.asarray(cosines, dtype=np.float64) + calibration.bias
     # tanh neither overflows nor warns, at any logit.

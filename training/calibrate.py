@@ -1,6 +1,6 @@
 """From cosine to the probability that a caption describes a clip, and where mismatched captions lie."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from scipy.special import expit
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from training.evaluation.clips import EvaluationClip
 from training.evaluation.pairs import ScoredPairs, pair_up
 from training.examples import TrainClip
 from training.features import speech_features, text_features
@@ -42,12 +43,31 @@ def fit_calibration(
 
     Too few pairs give a default and NaN.
     """
-    pairs = pair_up(clips)
-    if len(pairs.texts) < LEAST_PAIRS:
+    speech = embed_split(model, clips, cache)
+    fitted = fit_kinds(clips, lambda texts: (speech @ embed_captions(model, tokenizer, texts).T).numpy())
+    if fitted is None:
         return dict(DEFAULT), float("nan")
-    cosines = (embed_split(model, clips, cache) @ embed_captions(model, tokenizer, pairs.texts).T).numpy()
-    fitted = fit_pairs(pairs.scored(cosines))
     return fitted, float(fitted["expected_calibration_error"]["value"])
+
+
+def fit_kinds(
+    clips: Sequence[TrainClip | EvaluationClip], cosines_of: Callable[[list[str]], NDArray[np.floating]]
+) -> dict[str, Any] | None:
+    """A bundle's `calibration`: of captions and, where clips have prompts that state one thing, of these as `labels`.
+
+    `cosines_of` gives cosines [clips, texts]. None when there are too few captions, or none that mismatches.
+    """
+    pairs = pair_up(clips)
+    if pairs.false.any(0).sum() < LEAST_PAIRS:
+        return None
+    fitted = fit_pairs(pairs.scored(cosines_of(pairs.texts)))
+    prompts = pair_up(clips, kinds=("prompt",))
+    # Another clip's prompt is so often true of this one that only a contradiction tells.
+    if prompts.known_false and prompts.false.any(0).sum() >= LEAST_PAIRS:
+        labels = fit_pairs(prompts.scored(cosines_of(prompts.texts)))
+        del labels["mismatched_percentiles"]
+        fitted["labels"] = labels
+    return fitted
 
 
 def fit_pairs(pairs: ScoredPairs) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def train(
         )
     calibration, error = fit_calibration(model, parts["dev"], tokenizer, cache)
     report = {name: held_out_report(model, parts[name], tokenizer, cache) for name in ("dev", "test") if parts[name]}
-    fitted = {name: calibration[name] for name in ("scale", "bias")}
+    fitted = {name: calibration[name] for name in ("scale", "bias")}  # the card has all of it
     report["calibration"] = {**fitted, "expected_calibration_error": error}
     provenance = {**plan.provenance, "recipe": plan.model_dump(mode="json"), "clips": count_sources(parts["train"])}
     card = Card(plan.name, plan.version, plan.licence, {**provenance, "held_out": report}, calibration)

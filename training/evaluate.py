@@ -19,6 +19,7 @@ from training.model.frontend import SAMPLE_RATE
 Vectors = NDArray[np.float32]
 Resample = Literal["clips", "speakers"]
 KINDS = ("global", "fine")
+TEXT_KINDS = {"captions": KINDS, "labels": ("prompt",)}
 
 
 class Embedder(Protocol):
@@ -60,12 +61,13 @@ def evaluate_sources(
     clips: Sequence[EvaluationClip],
     tasks: Sequence[ClassTask],
     *,
-    calibration: tuple[float, float] | None = None,
+    calibrations: Mapping[str, tuple[float, float]] | None = None,
     resample: Resample = "clips",
 ) -> dict[str, dict[str, Any]]:
     """Every figure that the clips allow, by source: never one average over corpora that have nothing in common.
 
-    A source's gallery for retrieval is that source. `calibration` is the scale and bias whose error is asked for.
+    A source's gallery for retrieval is that source. `calibrations` are scale and bias, of captions and of
+    labels, whose errors are asked for.
     """
     report = {}
     for source in sorted({clip.source for clip in clips}):
@@ -75,7 +77,10 @@ def evaluate_sources(
             **{f"retrieval_{kind}": evaluate_retrieval(embedder, table, part, kind, resample) for kind in KINDS},
             **{task.name: evaluate_classes(embedder, table, part, task, resample) for task in tasks},
             **evaluate_ratings(embedder, table, part, resample),
-            "calibration": evaluate_calibration(embedder, table, part, calibration) if calibration else {},
+            **{
+                f"calibration_{texts}": evaluate_calibration(embedder, table, part, one, TEXT_KINDS[texts])
+                for texts, one in (calibrations or {}).items()
+            },
         }
         report[source] = {"clips": len(part), "speakers": len({c.speaker for c in part if c.speaker})}
         report[source] |= {name: rows for name, rows in found.items() if rows}
@@ -184,11 +189,15 @@ def evaluate_ratings(
 
 
 def evaluate_calibration(
-    embedder: Embedder, vectors: Vectors, clips: Sequence[EvaluationClip], calibration: tuple[float, float]
+    embedder: Embedder,
+    vectors: Vectors,
+    clips: Sequence[EvaluationClip],
+    calibration: tuple[float, float],
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, Any]:
     """Calibration error of sigmoid(scale * cosine + bias), in percent, on as many mismatched pairs as matched."""
-    pairs = pair_up(clips)
-    if len(pairs.texts) < LEAST_PAIRS or not pairs.false.any():
+    pairs = pair_up(clips, kinds=kinds)
+    if pairs.false.any(0).sum() < LEAST_PAIRS:
         return {}
     scored = pairs.scored(vectors @ embedder.embed_text(pairs.texts).T)
     scale, bias = calibration

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
@@ -24,6 +25,7 @@ from service.errors import ProblemError
 from service.schemas import ClassifyRequest, ClassifyResponse, ClipLabels
 from service.schemas.judging import ClassifyOptions, Labels
 from service.scoring import classify as classify_vectors
+from service.scoring import match_probability
 from service.security import require_read
 
 router = APIRouter(prefix="/v1", tags=["judging"])
@@ -110,6 +112,7 @@ async def _classify(
                 label=labels.labels[int(odds.argmax())],
                 probabilities=dict(zip(labels.labels, odds.tolist(), strict=True)),
                 cosines=dict(zip(labels.labels, row.tolist(), strict=True)),
+                match_probabilities=_matches(services, labels.labels, row),
                 duration_s=clip.duration_s,
             )
             for clip, odds, row in zip(clips, probabilities, cosines, strict=True)
@@ -117,3 +120,11 @@ async def _classify(
         identity=services.engine.identity,
         truncated=labels.truncated,
     )
+
+
+def _matches(services: Services, labels: list[str], cosines: NDArray[np.float64]) -> dict[str, float] | None:
+    """How likely each label is to describe the clip at all. A label says one thing: captions' map would flatter it."""
+    fitted = services.engine.manifest.calibration.labels
+    if fitted is None:
+        return None
+    return dict(zip(labels, match_probability(cosines, fitted).tolist(), strict=True))

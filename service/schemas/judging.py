@@ -91,6 +91,7 @@ class ClipLabels(ResponseModel):
             "label": "calm",
             "probabilities": {"calm": 0.81, "angry": 0.19},
             "cosines": {"calm": 0.37, "angry": 0.31},
+            "match_probabilities": {"calm": 0.72, "angry": 0.12},
             "duration_s": 3.2,
         }
     )
@@ -98,6 +99,11 @@ class ClipLabels(ResponseModel):
     label: str = Field(description="The most probable label.")
     probabilities: dict[str, float] = Field(description="By label, at the model's temperature; they add up to 1.")
     cosines: dict[str, float] = Field(description="By label, as measured.")
+    match_probabilities: dict[str, float] | None = Field(
+        None,
+        description="By label: the calibrated probability that it describes the clip at all. They don't add up to 1: "
+        "all are low where none of the labels fits. Null for a model without a calibration of labels.",
+    )
     duration_s: float
 
 

@@ -109,9 +109,13 @@ def test_a_manifest_gets_every_figure_by_source(manifest: Path, tmp_path: Path) 
         assert set(figures["retrieval_fine"]["speech_to_text"]) == {"R@1", "R@5", "R@10", "mAP@10"}
         assert figures["gender"]["clips"] == 12
         assert -1 <= figures["similarity_style"]["r"]["value"] <= 1
-        assert 0 <= figures["calibration"]["ECE"]["low"] <= figures["calibration"]["ECE"]["value"] <= 100
+        assert (
+            0 <= figures["calibration_captions"]["ECE"]["low"] <= figures["calibration_captions"]["ECE"]["value"] <= 100
+        )
     assert report["bundle"]["fingerprint"] == Bundle.load(SHIPPED).fingerprint()
-    assert (out / "reliability-street.svg").is_file() and (out / "ratings-studio-similarity_style.svg").is_file()
+    assert (out / "reliability-street-calibration_captions.svg").is_file() and (
+        out / "ratings-studio-similarity_style.svg"
+    ).is_file()
 
 
 def test_own_prompts_and_where(manifest: Path, tmp_path: Path) -> None:
@@ -165,7 +169,7 @@ def test_a_bundle_is_calibrated_in_place(manifest: Path, tmp_path: Path) -> None
     assert fitted.mismatched_percentiles is not None and len(fitted.mismatched_percentiles) == 101
     assert fitted.pairs == 96 and fitted.expected_calibration_error is not None
     card = (bundle / CARD).read_text()
-    assert card.count("## Calibration") == 1 and "fitted on 96 pairs" in card
+    assert card.count("## Calibration") == 1 and "| captions | " in card and " | 96 | " in card
     assert "Expected calibration error of the match probability on dev pairs" not in card
     assert card.startswith((SHIPPED / CARD).read_text()[:2000])
 

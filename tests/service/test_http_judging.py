@@ -122,21 +122,25 @@ def test_refusals_name_the_field(client: httpx.Client, path: str, body: dict, sl
     refused(client.post(f"/v1/{path}", json=body), 422, slug, field=field)
 
 
-def test_percentiles_come_from_the_bundles_table_where_it_has_one(
-    client: httpx.Client, serve: Serve, tmp_path: Path
-) -> None:
-    shipped = Settings().bundle
+def test_a_fitted_bundle_judges_labels_and_percentiles(client: httpx.Client, serve: Serve, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.mkdir()
-    for file in Path(shipped).iterdir():
-        (bundle / file.name).symlink_to(file.resolve())
-    told = json.loads((bundle / "bundle.json").read_text())
+    for file in Path(Settings().bundle).iterdir():
+        if file.name != "bundle.json":
+            (bundle / file.name).symlink_to(file.resolve())
+    told = json.loads((Path(Settings().bundle) / "bundle.json").read_text())
     told["calibration"]["mismatched_percentiles"] = np.linspace(-1, 1, 101).tolist()
-    (bundle / "bundle.json").unlink()
+    told["calibration"]["labels"] = {"scale": 20.0, "bias": -8.0}
     (bundle / "bundle.json").write_text(json.dumps(told))
-    body = {"pairs": [{"audio": data_uri(clip(1, seed=3)), "caption": "an old man whispers"}]}
-    (before,) = client.post("/v1/score", json=body).json()["results"]
+    uri = data_uri(clip(1, seed=3))
+    pair = {"pairs": [{"audio": uri, "caption": "an old man whispers"}]}
+    labels = {"audio": uri, "labels": ["whispering", "shouting"]}
+    (before,) = client.post("/v1/score", json=pair).json()["results"]
     with serve(data_dir=tmp_path / "data", bundle=bundle) as own:
-        (after,) = own.client.post("/v1/score", json=body).json()["results"]
+        (after,) = own.client.post("/v1/score", json=pair).json()["results"]
+        (judged,) = own.client.post("/v1/classify", json=labels).json()["results"]
     assert after["cosine"] == before["cosine"]
     assert after["percentile"] == pytest.approx(50 * (1 + after["cosine"]), abs=1e-3)
+    assert judged["match_probabilities"] == {
+        label: pytest.approx(1 / (1 + np.exp(8 - 20 * value)), abs=1e-6) for label, value in judged["cosines"].items()
+    }

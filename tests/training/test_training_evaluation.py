@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 from tiny_corpora import write_voice
 
-from training.calibrate import fit_pairs
+from training.calibrate import fit_kinds, fit_pairs
 from training.evaluate import embed_clips, evaluate_classes, evaluate_ratings, evaluate_retrieval, evaluate_sources
 from training.evaluation.clips import EvaluationClip, ManifestError, Rating, read_manifest
 from training.evaluation.labels import ClassTask, read_prompts, tasks_of
@@ -133,7 +133,7 @@ def test_sources_are_never_averaged(tmp_path: Path) -> None:
     space = Words("happy", "sad")
     clips = [clip(str(i), emotion="happy" if i % 2 else "sad", source="right" if i < 4 else "wrong") for i in range(8)]
     vectors = space.embed_text(["sad", "happy"] * 2 + ["happy", "sad"] * 2)
-    sources = evaluate_sources(space, vectors, clips, [EMOTION], calibration=(10.0, -3.0))
+    sources = evaluate_sources(space, vectors, clips, [EMOTION], calibrations={"captions": (10.0, -3.0)})
     assert list(sources) == ["right", "wrong"]
     assert [sources[name]["emotion"]["WA"]["value"] for name in sources] == [100, 0]
     report = {
@@ -283,3 +283,28 @@ def test_scored_pairs_are_as_many_mismatched_as_matched() -> None:
     assert not set(scored.cosines[30:]) & set(np.diag(cosines))
     assert len(scored.mismatched) == 30 * 29
     assert pairs.scored(cosines).cosines.tolist() == scored.cosines.tolist()
+
+
+def test_labels_get_a_map_of_their_own() -> None:
+    def known(i: int) -> EvaluationClip:
+        pitch = "low" if i % 2 else "high"
+        told = [("global", f"a {pitch} voice, number {i}"), ("prompt", f"{pitch} voice")]
+        captions = tuple(TrainCaption(text, kind, {"pitch": pitch}) for kind, text in told)
+        return EvaluationClip(Path(str(i)), "s", captions=captions, facts={"pitch": pitch})
+
+    clips = [known(i) for i in range(40)]
+    rng = np.random.default_rng(1)
+
+    def cosines_of(texts: list[str]) -> np.ndarray:
+        match = np.array([[clip.facts["pitch"] in text for text in texts] for clip in clips])
+        high = 0.3 if texts[0].startswith("a ") else 0.6  # a label's cosines lie higher
+        return high * match + rng.normal(0.2, 0.1, match.shape)
+
+    fitted = fit_kinds(clips, cosines_of)
+    assert fitted is not None and fitted["pairs"] == fitted["labels"]["pairs"] == 80
+    assert "mismatched_percentiles" not in fitted["labels"]
+    middles = [-one["bias"] / one["scale"] for one in (fitted, fitted["labels"])]
+    assert middles[0] < middles[1]
+    without = [EvaluationClip(one.path, "s", captions=one.captions[:1], facts=one.facts) for one in clips]
+    assert "labels" not in (fit_kinds(without, cosines_of) or {"labels": None})
+    assert fit_kinds(clips[:3], cosines_of) is None

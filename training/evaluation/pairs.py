@@ -29,15 +29,18 @@ class Pairs:
     known_false: bool
 
     def scored(self, cosines: NDArray[np.floating], seed: int = 0) -> "ScoredPairs":
-        """Every matched pair and one mismatched a caption, drawn at random, from cosines [clips, captions]."""
+        """A matched pair and a mismatched one, its clip drawn at random, for each caption that mismatches some clip.
+
+        `cosines` are [clips, captions]. Captions without a mismatch are left out: they would make matches the rule.
+        """
         rng = np.random.default_rng(seed)
-        columns = np.arange(len(self.texts))
-        drawn = [(int(rng.choice(np.flatnonzero(self.false[:, c]))), c) for c in columns if self.false[:, c].any()]
-        wrong, of = (np.array(side, np.int64) for side in (zip(*drawn, strict=True) if drawn else ((), ())))
+        columns = np.flatnonzero(self.false.any(0))
+        wrong = np.array([rng.choice(np.flatnonzero(self.false[:, column])) for column in columns], np.int64)
+        own = self.own[columns]
         return ScoredPairs(
-            np.concatenate([cosines[self.own, columns], cosines[wrong, of]]).astype(np.float64),
-            np.concatenate([np.ones(len(columns)), np.zeros(len(drawn))]),
-            np.concatenate([self.own, wrong]),
+            np.concatenate([cosines[own, columns], cosines[wrong, columns]]).astype(np.float64),
+            np.repeat([1.0, 0.0], len(columns)),
+            np.concatenate([own, wrong]),
             cosines[self.false].astype(np.float64),
         )
 
@@ -52,13 +55,15 @@ class ScoredPairs:
     mismatched: NDArray[np.float64]
 
 
-def pair_up(clips: Sequence[TrainClip | EvaluationClip], *, most: int = MOST_CAPTIONS) -> Pairs:
-    """Pair clips with the captions of all, global and fine; at most `most` captions, evenly over the clips.
+def pair_up(
+    clips: Sequence[TrainClip | EvaluationClip], *, kinds: Sequence[str] = KINDS, most: int = MOST_CAPTIONS
+) -> Pairs:
+    """Pair clips with the captions of all, of some kinds; at most `most` captions, evenly over the clips.
 
     Where captions state claims, a pair is mismatched when a claim contradicts the clip's facts; where they don't, when
     the caption is another clip's and reads differently from each of this one's.
     """
-    told = [(i, caption) for i, clip in enumerate(clips) for caption in clip.captions if caption.kind in KINDS]
+    told = [(i, caption) for i, clip in enumerate(clips) for caption in clip.captions if caption.kind in kinds]
     told = told[:: max(1, -(-len(told) // most))]
     own = np.array([i for i, _ in told], np.int64)
     texts = [caption.text for _, caption in told]

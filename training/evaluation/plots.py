@@ -19,7 +19,7 @@ def write_plots(report: Mapping[str, Any], folder: Path) -> list[Path]:
             if "confusion" in rows:
                 made[f"confusion-{name}"] = confusion_plot(title, rows["labels"], rows["confusion"])
             elif "reliability" in rows:
-                made[f"reliability-{_safe(source)}"] = reliability_plot(title, rows["reliability"], rows["ECE"])
+                made[f"reliability-{name}"] = reliability_plot(title, rows["reliability"], rows["ECE"])
             elif "r" in rows:
                 made[f"ratings-{name}"] = scatter_plot(title, rows["pairs"], rows["r"])
         made[f"figures-{_safe(source)}"] = interval_plot(f"{source}, {tasks['clips']} clips", estimates(tasks))
