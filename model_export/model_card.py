@@ -40,7 +40,10 @@ def calibration_section(fitted: Calibration) -> list[str]:
     lines = ["", "## Calibration", ""]
     error = fitted.expected_calibration_error
     if error is None:
-        return [*lines, "The match probability was not fitted on held-out pairs: read it as a rank."]
+        return [
+            *lines,
+            "Nothing is recorded of pairs behind the match probability: read it as a rank, or run `clsp calibrate`.",
+        ]
     lines += [
         "The probability that a text describes a clip, fitted on held-out pairs of which half mismatch. The error is "
         "the expected calibration error on clips left out of the fit, with its 95 % interval.",

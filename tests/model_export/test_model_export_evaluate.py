@@ -12,6 +12,11 @@ from typer.testing import CliRunner, Result
 from model_export.bundle import CARD, Bundle, BundleError
 from model_export.calibrate import load_for_calibration
 from model_export.evaluate_cli import INCOMPLETE, calibrate, evaluate
+from model_export.export import export_bundle
+from model_export.official import load_tokenizer
+from model_export.verify import Scope
+from training.checkpoint import Card
+from training.model import Clsp
 
 SHIPPED = Path(__file__).parent.parent.parent / "models" / "clsp-small"
 
@@ -203,3 +208,20 @@ def test_too_few_captions_are_no_calibration(manifest: Path, tmp_path: Path) -> 
     shutil.copytree(SHIPPED, bundle)
     done = run(calibrate, bundle, manifest, "--where", "speaker=1")
     assert done.exit_code == 1 and "needs 20 captions" in str(done.exception)
+
+
+def test_a_bundle_of_the_official_architecture_is_evaluated_alike(
+    zipformer: Clsp, tokenizer_folder: Path, card: Card, tmp_path: Path
+) -> None:
+    words = tmp_path / "tokenizer.json"
+    load_tokenizer(tokenizer_folder, zipformer.config.text).save(str(words))
+    scope = Scope(lengths_s=(0.25, 0.5), library=20)
+    bundle = tmp_path / "bundle"
+    export_bundle(zipformer, words, card, bundle, precision="fp32", scope=scope, say=str)
+    assert "clsp calibrate" in (bundle / CARD).read_text()  # nobody knows what its match probability is worth
+    write_cremad(tmp_path / "corpus")
+    done = run(evaluate, bundle, "--protocol", "crema-d", "--root", tmp_path / "corpus", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["bundle"]["fingerprint"] == Bundle.load(bundle).fingerprint()
+    assert {"emotion", "gender", "age"} <= set(report["sources"]["crema-d"])

@@ -125,8 +125,12 @@ def test_more_like_this_and_then_some(browser: Browser, library: Server) -> None
     opened(browser, library)
     search(browser, "a voice")
     until(browser, lambda page: len(hits(page)) == 3)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#hits meter")) == 3
     browser.find_element(By.CSS_SELECTOR, "#hits .more").click()
     until(browser, lambda page: len(hits(page)) == 2)
+    # Without words there is nothing whose match could be told.
+    assert not browser.find_elements(By.CSS_SELECTOR, "#hits meter")
+    assert all("cosine" in scores and "match" not in scores for scores in text_of(browser, "#hits .scores"))
     (liked,) = text_of(browser, "#likes .chip")
     assert liked.startswith("like ")
     search(browser, "but faster, not whispering")
