@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -33,6 +34,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if isinstance(value, Path) and value.is_absolute():
         value = value.relative_to(ROOT)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     return "none" if value in ([], None) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

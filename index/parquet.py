@@ -1,4 +1,4 @@
-"""Embedded clips as Parquet: the exchange between a machine that embeds and an index that loads. Nothing is embedded here.
+"""Embedded clips as Parquet: the exchange between a machine that embeds and an index that loads.
 
 One row a clip. The file's own metadata says what the vectors are, so that vectors of another identity are refused
 before a row is read. pyarrow belongs to the `scale` extra and is imported when a file is touched.
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from index.errors import DimensionMismatch, IdentityMismatch, IndexingError, InvalidInput
-from index.media import fsync_folder
+from index.files import fsync_folder
 from index.types import NewItem, NewSegment, Vector
 
 FORMAT = "1"
@@ -51,7 +51,9 @@ class ShardFacts:
 def schema(dim: int, identity: str) -> Any:
     """The pyarrow schema of a file of vectors [D] of one identity. Raises ParquetUnavailable."""
     pa, _ = _arrow()
-    segment = pa.struct([_field("start_s", pa.float64()), _field("end_s", pa.float64()), _field("vector", _vector(dim))])
+    segment = pa.struct(
+        [_field("start_s", pa.float64()), _field("end_s", pa.float64()), _field("vector", _vector(dim))]
+    )
     fields = [
         _field("id", pa.string()),
         _field("content_sha256", pa.string()),
@@ -94,7 +96,7 @@ def write(path: Path, items: Sequence[NewItem], *, dim: int, identity: str) -> i
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with unfinished.open("xb") as file:
-            # Unit vectors hardly compress; their bytes split by place do a little, and cost nothing to read.
+            # A dictionary of floats that never repeat would only be written and thrown away.
             pq.write_table(
                 pa.Table.from_arrays(columns, schema=schema(dim, identity)),
                 file,
@@ -114,6 +116,14 @@ def facts(path: Path) -> ShardFacts:
     """What the file holds, from its footer. Raises InvalidInput if it is no file of ours, ParquetUnavailable."""
     with _reading(path) as file:
         return _facts(path, file)
+
+
+def names(path: Path) -> list[tuple[str, str]]:
+    """(id, content_sha256) of every row, without the vectors. Raises InvalidInput, ParquetUnavailable."""
+    with _reading(path) as file:
+        _facts(path, file)
+        table = file.read(columns=["id", "content_sha256"])
+        return list(zip(table["id"].to_pylist(), table["content_sha256"].to_pylist(), strict=True))
 
 
 def read(path: Path, *, dim: int, identity: str, batch: int = 256) -> Iterator[list[NewItem]]:
@@ -175,7 +185,9 @@ def _facts(path: Path, file: Any) -> ShardFacts:
     wanted = schema(dim, identity)
     if not file.schema_arrow.equals(wanted):
         names = [name for name in wanted.names if name not in file.schema_arrow.names]
-        raise InvalidInput(str(path), f"lacks the columns {', '.join(names)}" if names else "has columns of other types")
+        raise InvalidInput(
+            str(path), f"lacks the columns {', '.join(names)}" if names else "has columns of other types"
+        )
     return ShardFacts(identity, dim, file.metadata.num_rows, path.stat().st_size)
 
 

@@ -16,7 +16,6 @@ import anyio
 from fastapi import FastAPI
 
 from index.errors import IndexingError
-from index.store import LocalStore
 from model_export.bundle import Bundle
 from service.api import (
     classify,
@@ -46,6 +45,7 @@ from service.middleware import install_middleware
 from service.openapi import install_openapi
 from service.settings import Settings
 from service.stopping import on_stop_signal
+from service.stores import open_store
 from service.tracing import Tracing
 
 logger = logging.getLogger("clsp")
@@ -83,11 +83,9 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
         if settings.log_format == "json":
             log_as_json()  # here, because whoever runs the server has set its handlers up by now
         try:
-            store = await asyncio.to_thread(
-                LocalStore, settings.data_dir, keep_media=settings.keep_media, settings=settings.indexing()
-            )
+            store = await asyncio.to_thread(open_store, settings)
         except IndexingError as error:
-            logger.error("cannot serve the data folder %s: %s", settings.data_dir, error)
+            logger.error("cannot serve %s: %s", settings.index_uri or f"the data folder {settings.data_dir}", error)
             raise
         engine = Engine(settings, bundle, observer=metrics, on_fatal=fatal)
         bulk: Jobs | None = None

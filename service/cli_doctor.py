@@ -171,6 +171,8 @@ def data_folder(settings: Settings) -> Finding:
     from index.errors import StoreLocked
     from index.locks import FolderLock
 
+    if settings.index_uri:
+        return _milvus(settings)
     folder = settings.data_dir.resolve()
     if not folder.exists():
         parent = next(p for p in folder.parents if p.exists())
@@ -186,6 +188,20 @@ def data_folder(settings: Settings) -> Finding:
     except StoreLocked as error:
         return Finding("data folder", "note", f"{error}: a service is running on it")
     return Finding("data folder", "ok", f"{folder} is writable and not in use")
+
+
+def _milvus(settings: Settings) -> Finding:
+    """Whether Milvus answers, and how much it holds."""
+    from index.errors import IndexingError
+    from service.stores import open_store
+
+    try:
+        store = open_store(settings)
+    except IndexingError as error:
+        return Finding("index", "broken", f"{settings.index_uri}: {error}")
+    collections = len(store.list_collections())
+    store.close()
+    return Finding("index", "ok", f"{collections} collections in Milvus at {settings.index_uri}")
 
 
 def _keys(settings: Settings) -> Finding:

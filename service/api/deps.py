@@ -11,8 +11,8 @@ from urllib.parse import quote
 import anyio
 from fastapi import Depends, Path, Request
 
+from index.backend import Store
 from index.errors import IdentityMismatch
-from index.store import LocalStore
 from index.types import CollectionInfo
 from service.api.offload import in_thread
 from service.audio_limits import AudioLimits
@@ -39,7 +39,7 @@ class Services:
 
     settings: Settings
     engine: Engine
-    store: LocalStore
+    store: Store
     metrics: Metrics
     audio_limits: AudioLimits
     decoding: anyio.CapacityLimiter

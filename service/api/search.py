@@ -10,9 +10,9 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request
 from numpy.typing import NDArray
 
+from index.backend import Store
 from index.errors import ItemNotFound
 from index.filters import parse_filter
-from index.store import LocalStore
 from index.types import Hit as FoundHit
 from service.api.body import read_json
 from service.api.deps import (
@@ -104,7 +104,7 @@ async def search(collection: CollectionPath, request: Request, services: Service
 
 
 def _best_segments(
-    store: LocalStore, collection: str, hits: Sequence[FoundHit], query: MixedQuery
+    store: Store, collection: str, hits: Sequence[FoundHit], query: MixedQuery
 ) -> tuple[list[FoundHit], NDArray[np.float32]]:
     """The hits with the vectors [n, D] of their best segments; an item that was deleted meanwhile is left out."""
     kept: list[FoundHit] = []

@@ -1,20 +1,22 @@
-"""The filter language: what it accepts, what it refuses by name, and that SQL agrees with a plain evaluator."""
+"""The filter language: what it accepts and refuses by name, and that each backend agrees with a plain evaluator."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from index_backends import Backend
 from index_oracle import clip, folder_in_memory, holds
 
+from index.backend import Store
 from index.errors import FilterError, UnknownField
 from index.filters import FilterLimits, filter_fields, parse_filter
-from index.store import LocalStore
 
 HOSTILE = ["a", "a.b", 'quo"te', "'; DROP TABLE items; --", "$.x[0]", "?1", "名", "a b", "%", "NULL", "\\"]
 
@@ -44,37 +46,77 @@ filters = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[LocalStore]:
+def shared(backend: Backend) -> Iterator[Store]:
     folder = folder_in_memory()
-    with LocalStore(folder) as store:
+    with closing(backend.open(folder)) as store:
         yield store
     shutil.rmtree(folder)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.lists(metadatas, min_size=1, max_size=5), st.lists(filters, min_size=1, max_size=4))
-@example([{"a": 2**53 + 1}], [{"a": float(2**53)}, {"a": {"gt": float(2**53)}}])
-@example(
-    [{"a": True}, {"a": 1}, {"a": "1"}, {"a": None}, {}], [{"a": 1}, {"a": {"ne": 1}}, {"not": {"a": 1}}, {"a": None}]
-)
-@example([{"a": []}, {"a": [None]}], [{"a": {"exists": True}}, {"a": {"contains": None}}, {"a": {"ne": 1}}])
-def test_sql_agrees_with_a_plain_evaluator(store: LocalStore, metadatas: list[Any], wheres: list[Any]) -> None:
+HARD: list[tuple[list[Any], list[Any]]] = [
+    ([{"a": 2**53 + 1}], [{"a": float(2**53)}, {"a": {"gt": float(2**53)}}]),
+    (
+        [{"a": True}, {"a": 1}, {"a": "1"}, {"a": None}, {}],
+        [{"a": 1}, {"a": {"ne": 1}}, {"not": {"a": 1}}, {"a": None}],
+    ),
+    ([{"a": []}, {"a": [None]}], [{"a": {"exists": True}}, {"a": {"contains": None}}, {"a": {"ne": 1}}]),
+    ([{"a": "é"}, {"a": "é!"}, {"a": 3}, {}], [{"not": {"a": {"gte": "é"}}}, {"not": {"a": {"nin": ["é", 3]}}}]),
+]
+
+
+def examples(most: int) -> Any:
+    """Hypothesis' settings for a server or a file that costs as much as it does."""
+    return settings(
+        max_examples=most, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    )
+
+
+def every_filter(test: Any) -> Any:
+    """Items and filters at random, and those that once were, or could be, wrong."""
+    for items, wheres in HARD:
+        test = example(items, wheres)(test)
+    return given(st.lists(metadatas, min_size=1, max_size=5), st.lists(filters, min_size=1, max_size=4))(test)
+
+
+def check_filters(shared: Store, metadatas: list[Any], wheres: list[Any]) -> None:
     # Every field exists on one more item, so that no filter fails for naming an unknown one.
     items = {f"i{i}": metadata for i, metadata in enumerate(metadatas)} | {"zz": dict.fromkeys(HOSTILE, "~")}
-    store.create_collection("c", dim=4, identity="x")
-    store.upsert("c", [clip(item_id, [i], 4, data) for i, (item_id, data) in enumerate(items.items())], identity="x")
+    shared.create_collection("c", dim=4, identity="x")
+    shared.upsert("c", [clip(item_id, [i], 4, data) for i, (item_id, data) in enumerate(items.items())], identity="x")
     try:
         for where in wheres:
             expected = {item_id for item_id, metadata in items.items() if holds(where, metadata)}
             parsed = parse_filter(where)
-            listed, cursor = store.list_items("c", limit=100, where=parsed)
+            listed, cursor = shared.list_items("c", limit=100, where=parsed)
             assert {item.id for item in listed} == expected
             assert cursor is None
-            found = store.search("c", clip("q", [7], 4).segments[0].vector, top_k=100, where=parsed)
+            found = shared.search("c", clip("q", [7], 4).segments[0].vector, top_k=100, where=parsed)
             assert {hit.item_id for hit in found} == expected
-        assert {item.id: item.metadata for item in store.list_items("c", limit=100)[0]} == items
+        assert {item.id: item.metadata for item in shared.list_items("c", limit=100)[0]} == items
     finally:
-        store.delete_collection("c")
+        shared.delete_collection("c")
+
+
+@pytest.mark.parametrize("backend", ["local"], indirect=True)
+@examples(150)
+@every_filter
+def test_sql_agrees_with_a_plain_evaluator(shared: Store, metadatas: list[Any], wheres: list[Any]) -> None:
+    check_filters(shared, metadatas, wheres)
+
+
+@pytest.mark.parametrize("backend", ["milvus"], indirect=True)
+@examples(30)
+@every_filter
+def test_milvus_agrees_with_a_plain_evaluator(shared: Store, metadatas: list[Any], wheres: list[Any]) -> None:
+    check_filters(shared, metadatas, wheres)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["milvus"], indirect=True)
+@examples(300)
+@every_filter
+def test_milvus_agrees_at_length(shared: Store, metadatas: list[Any], wheres: list[Any]) -> None:
+    check_filters(shared, metadatas, wheres)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +169,9 @@ def test_limits_bound_depth_conditions_and_values() -> None:
         parse_filter({"a": "four"}, limits=FilterLimits(max_chars=3))
 
 
-def test_the_largest_filter_allowed_runs(store: LocalStore) -> None:
-    store.create_collection("big", dim=4, identity="x")
-    store.upsert("big", [clip("one", [1], 4, {"a": 5})], identity="x")
+def test_the_largest_filter_allowed_runs(shared: Store) -> None:
+    shared.create_collection("big", dim=4, identity="x")
+    shared.upsert("big", [clip("one", [1], 4, {"a": 5})], identity="x")
     limits = FilterLimits()
     wide = {"any": [{"a": {"gt": 100 + i}} for i in range(limits.max_conditions - 1)] + [{"a": 5}]}
     long = {"a": list(range(limits.max_values))}
@@ -137,8 +179,8 @@ def test_the_largest_filter_allowed_runs(store: LocalStore) -> None:
     for _ in range(limits.max_depth - 2):
         deep = {"all": [deep]}
     for where in (wide, long, deep):
-        assert [item.id for item in store.list_items("big", where=parse_filter(where))[0]] == ["one"]
-    store.delete_collection("big")
+        assert [item.id for item in shared.list_items("big", where=parse_filter(where))[0]] == ["one"]
+    shared.delete_collection("big")
 
 
 def test_fields_of_a_filter() -> None:
@@ -146,8 +188,8 @@ def test_fields_of_a_filter() -> None:
     assert filter_fields(where) == ["a", "b", "c"]
 
 
-def test_a_field_that_no_item_has_is_an_error_that_lists_the_known_ones(tmp_path: Path) -> None:
-    with LocalStore(tmp_path) as store:
+def test_a_field_that_no_item_has_is_an_error_that_lists_the_known_ones(backend: Backend, tmp_path: Path) -> None:
+    with closing(backend.open(tmp_path)) as store:
         store.create_collection("c", dim=4, identity="x")
         store.create_collection("other", dim=4, identity="x")
         store.upsert("other", [clip("o", [1], 4, {"pitch": 1})], identity="x")

@@ -1,0 +1,42 @@
+"""Stores for tests of the interface: each such test runs on both backends."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from index_backends import BACKENDS, Backend
+from index_oracle import folder_in_memory
+from milvus_lite_server import lite_server
+
+from index.backend import Store
+
+DIM = 16
+
+
+@pytest.fixture(scope="session")
+def milvus_uri() -> Iterator[str]:
+    """The address of a Milvus Lite server that all tests share, each under names of its own."""
+    pytest.importorskip("pymilvus", reason="Milvus needs the scale extra")
+    pytest.importorskip("milvus_lite", reason="Milvus Lite needs the scale extra")
+    folder = folder_in_memory()
+    with lite_server(folder / "lite") as uri:
+        yield uri
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """One backend after the other."""
+    return Backend(request.param, request.getfixturevalue("milvus_uri") if request.param == "milvus" else "")
+
+
+@pytest.fixture
+def store(backend: Backend, tmp_path: Path) -> Iterator[Store]:
+    """An open store with an empty collection "c"."""
+    store = backend.open(tmp_path / "data")
+    store.create_collection("c", dim=DIM, identity="one")
+    yield store
+    store.close()

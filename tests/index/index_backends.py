@@ -1,0 +1,31 @@
+"""Both backends of the index behind one call, so that the tests of the interface run on each. Milvus is Milvus Lite."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from index.backend import Store
+from index.milvus_index import MilvusStore
+from index.milvus_link import MilvusSettings
+from index.store import LocalStore
+
+BACKENDS = ["local", "milvus"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Opens stores of one kind: the same data for the same folder."""
+
+    kind: str
+    uri: str = ""
+
+    def open(self, folder: Path, *, keep_media: bool = True, **options: Any) -> Store:
+        """A store on the folder; Milvus keeps all but the media elsewhere, under a name that the folder gives."""
+        if self.kind == "local":
+            return LocalStore(folder, keep_media=keep_media)
+        prefix = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        settings = MilvusSettings(uri=self.uri, prefix=prefix, index_type="FLAT", **options)
+        return MilvusStore(settings, media=folder / "media" if keep_media else None)
