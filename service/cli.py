@@ -15,6 +15,7 @@ from service import cli_jobs, cli_judge, cli_library, cli_score
 from service.cli_client import HANDLED, CliError
 from service.cli_doctor import data_folder, doctor
 from service.cli_output import console, print_error
+from service.corpus import command as corpus
 
 app = typer.Typer(
     help="Search, classify and score speech by how it sounds.",
@@ -87,6 +88,8 @@ app.command()(cli_judge.embed)
 app.command()(cli_library.collections)
 app.command()(cli_library.delete)
 app.command()(doctor)
+app.command()(corpus.embed_corpus)
+app.command()(corpus.load_corpus)
 
 
 def _plugin(entry: EntryPoint) -> Callable[[typer.Context], None]:

@@ -1,0 +1,1 @@
+"""A corpus too large for one machine: a manifest to Parquet shards of embeddings, and shards into an index."""

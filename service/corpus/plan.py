@@ -1,0 +1,117 @@
+"""What is left to do of a corpus: contents that no shard holds, each once, cut into shards of a bounded size."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from index import parquet
+from index.errors import IdentityMismatch
+from service.cli_ingest import Source
+
+SHARD_NAME = "part-{}.parquet"
+
+
+class CorpusError(ValueError):
+    """The job cannot run as asked; the message says why."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A name that a content has in the manifest, with what is known of it."""
+
+    id: str
+    filename: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Audio to embed once: where its bytes are, their SHA-256, and every clip of the manifest that is these bytes."""
+
+    sha256: str
+    path: str
+    clips: list[Named]
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """One job a folder. Raises CorpusError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CorpusError(f"another job writes to {folder}") from error
+        yield
+
+
+def shards(folder: Path) -> list[Path]:
+    """The finished shards, by name."""
+    return sorted(folder.glob(SHARD_NAME.format("*")))
+
+
+def settle(folder: Path, wanted: dict[str, str], *, dim: int, identity: str) -> dict[str, str]:
+    """SHA-256 by id of what is done; a row whose clip has changed since, or is in an earlier shard too, is taken out.
+
+    `wanted` is the present SHA-256 by id. Clips that are no longer in the manifest stay.
+
+    Raises:
+        IdentityMismatch: the folder holds shards of another identity.
+    """
+    done: dict[str, str] = {}
+    for path in shards(folder):
+        found = parquet.facts(path).identity
+        if found != identity:
+            raise IdentityMismatch(identity, found)
+        rows = parquet.names(path)
+        kept = {name: sha for name, sha in rows if wanted.get(name, sha) == sha and name not in done}
+        if len(kept) < len(rows):
+            batches = parquet.read(path, dim=dim, identity=identity)
+            items = [item for batch in batches for item in batch if kept.get(item.id) == item.content_sha256]
+            if items:
+                parquet.write(path, items, dim=dim, identity=identity)
+            else:
+                path.unlink()
+        done |= kept
+    return done
+
+
+def contents(clips: Iterable[Source], hashes: dict[str, str], done: dict[str, str]) -> list[Content]:
+    """What is to be embedded, each content once, in the order of the manifest. Clips without a hash are left out."""
+    found: dict[str, Content] = {}
+    for clip in clips:
+        sha256 = hashes.get(clip.id)
+        if sha256 is None or done.get(clip.id) == sha256:
+            continue
+        content = found.setdefault(sha256, Content(sha256, str(clip.path.absolute()), []))
+        content.clips.append(Named(clip.id, clip.path.name, clip.metadata))
+    return list(found.values())
+
+
+def write_plan(folder: Path, left: Sequence[Content], per_shard: int) -> list[Path]:
+    """One file a shard to be, named after what it will hold: doing one twice writes the same shard twice."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.json"):
+        old.unlink()
+    paths = []
+    for start in range(0, len(left), per_shard):
+        part = left[start : start + per_shard]
+        named = [[one.sha256, *(clip.id for clip in one.clips)] for one in part]
+        digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:24]
+        path = folder / f"{digest}.json"
+        path.write_text(json.dumps([asdict(one) for one in part]), "utf-8")
+        paths.append(path)
+    return paths
+
+
+def read_plan(path: Path) -> list[Content]:
+    """The contents of one shard to be."""
+    rows = json.loads(path.read_text("utf-8"))
+    return [Content(row["sha256"], row["path"], [Named(**clip) for clip in row["clips"]]) for row in rows]
