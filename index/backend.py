@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from index.filters import Filter
-from index.types import CollectionInfo, Hit, Item, NewItem, Vector
+from index.types import CollectionInfo, CollectionKind, Hit, Item, NewItem, Vector
 
 
 class Store(Protocol):
@@ -31,6 +31,9 @@ class Store(Protocol):
 
     def get_collection(self, name: str) -> CollectionInfo:
         """Facts and counts of one collection."""
+
+    def collection_kind(self, name: str) -> CollectionKind:
+        """What one collection's vectors are, without counting anything: cheap enough for every call."""
 
     def list_collections(self) -> list[CollectionInfo]:
         """All collections by name."""

@@ -28,7 +28,7 @@ from index.milvus_log import Log
 from index.milvus_media import SharedMedia
 from index.milvus_reads import Home, Reads, Version
 from index.milvus_writes import Superseded, Tidying, Writes, now
-from index.types import CollectionInfo, Hit, Item, Limits, NewItem, NewSegment, Vector
+from index.types import CollectionInfo, CollectionKind, Hit, Item, Limits, NewItem, NewSegment, Vector
 from index.validate import (
     check_collection_name,
     check_distinct,
@@ -118,6 +118,11 @@ class MilvusStore:
     def get_collection(self, name: str) -> CollectionInfo:
         with self._call():
             return self._info(name)
+
+    def collection_kind(self, name: str) -> CollectionKind:
+        with self._call():
+            home = self._home(name)
+            return CollectionKind(name, home.dim, home.identity)
 
     def list_collections(self) -> list[CollectionInfo]:
         with self._call():

@@ -24,7 +24,7 @@ from index.mirror import Mirror
 from index.plan import IndexSettings
 from index.search import best_hits
 from index.snapshot import SnapshotFolder
-from index.types import CollectionInfo, Hit, Item, Limits, NewItem, Vector
+from index.types import CollectionInfo, CollectionKind, Hit, Item, Limits, NewItem, Vector
 from index.upkeep import Upkeep
 from index.validate import (
     check_collection_name,
@@ -137,6 +137,11 @@ class LocalStore:
     def get_collection(self, name: str) -> CollectionInfo:
         with self._database.snapshot() as connection:
             return catalog.collection_info(connection, name)
+
+    def collection_kind(self, name: str) -> CollectionKind:
+        with self._database.snapshot() as connection:
+            row = catalog.collection_row(connection, name)
+            return CollectionKind(row.name, row.dim, row.identity)
 
     def list_collections(self) -> list[CollectionInfo]:
         with self._database.snapshot() as connection:

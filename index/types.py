@@ -111,12 +111,18 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class CollectionInfo:
-    """A speech library: what its vectors are, how much it holds, and which metadata fields its items have."""
+class CollectionKind:
+    """A speech library and what its vectors are: all that most calls need to know of it, and never changing."""
 
     name: str
     dim: int
     identity: str
+
+
+@dataclass(frozen=True)
+class CollectionInfo(CollectionKind):
+    """A speech library: what its vectors are, how much it holds, and which metadata fields its items have."""
+
     description: str
     items: int
     segments: int

@@ -64,7 +64,7 @@ async def list_collections(services: ServicesDep) -> CollectionList:
 @router.get("/{collection}", dependencies=[Depends(require_read)], responses=problems(*ANY_CALL, "unknown-collection"))
 async def get_collection(collection: CollectionPath, services: ServicesDep) -> CollectionInfo:
     """One collection: its size, its identity, and the metadata fields to filter by."""
-    return shown(await services.collection(collection))
+    return shown(await services.in_store("read", services.store.get_collection, collection))
 
 
 @router.delete(

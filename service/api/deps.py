@@ -13,7 +13,7 @@ from fastapi import Depends, Path, Request
 
 from index.backend import Store
 from index.errors import IdentityMismatch
-from index.types import CollectionInfo
+from index.types import CollectionKind
 from service.api.offload import in_thread
 from service.audio_limits import AudioLimits
 from service.engine import Engine
@@ -59,11 +59,11 @@ class Services:
         with self.metrics.stage(stage):
             return await in_thread(lambda: call(*args, **kwargs), limiter)
 
-    async def collection(self, name: str) -> CollectionInfo:
+    async def collection(self, name: str) -> CollectionKind:
         """A collection. Raises CollectionNotFound."""
-        return await self.in_store("read", self.store.get_collection, name)
+        return await self.in_store("read", self.store.collection_kind, name)
 
-    async def own_collection(self, name: str) -> CollectionInfo:
+    async def own_collection(self, name: str) -> CollectionKind:
         """A collection whose vectors compare with this engine's. Raises CollectionNotFound, IdentityMismatch."""
         info = await self.collection(name)
         if info.identity != self.engine.identity:

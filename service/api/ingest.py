@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import TypeAdapter
 
 from index.errors import IdentityMismatch
-from index.types import CollectionInfo, Limits, MediaBlob, NewItem, NewSegment
+from index.types import CollectionKind, Limits, MediaBlob, NewItem, NewSegment
 from index.validate import check_item_id, check_metadata
 from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
 from service.api.clips import ClipSource, EmbeddedClip, embed_clips, inline_clip, uploaded_clip
@@ -152,7 +152,7 @@ def _base_name(filename: str | None) -> str | None:
 
 
 async def _add(
-    services: Services, info: CollectionInfo, wanted: Sequence[_Wanted], deadline: float
+    services: Services, info: CollectionKind, wanted: Sequence[_Wanted], deadline: float
 ) -> AddItemsResponse:
     _check(services, wanted)  # what can be refused without decoding is refused first
     vectors = [None if one.given is None else _given_item(one, info) for one in wanted]
@@ -191,7 +191,7 @@ def _check_distinct(wanted: Sequence[_Wanted], ids: Sequence[str | None]) -> Non
             seen[item_id] = one.field
 
 
-def _given_item(wanted: _Wanted, info: CollectionInfo) -> NewItem:
+def _given_item(wanted: _Wanted, info: CollectionKind) -> NewItem:
     """An item whose vector the caller computed, under the same identity."""
     given = wanted.given
     assert given is not None and given.embedding is not None and given.duration_s is not None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import IdentityMismatch
-from index.types import CollectionInfo
+from index.types import CollectionKind
 from model_export.windows import pool_windows
 from service.api.clips import embed_clips, inline_clip
 from service.api.deps import Services, check_text
@@ -61,7 +61,7 @@ class MixedQuery:
         return float(np.prod(np.where(wanted, fits, 1 - fits)))
 
 
-async def mix(services: Services, info: CollectionInfo, parts: Sequence[QueryPart], deadline: float) -> MixedQuery:
+async def mix(services: Services, info: CollectionKind, parts: Sequence[QueryPart], deadline: float) -> MixedQuery:
     """Embed and combine the parts. Raises ProblemError, IdentityMismatch, ItemNotFound and the engine's errors."""
     vectors, truncated = await _vectors(services, info, parts, deadline)
     is_text = [part.text is not None for part in parts]
@@ -75,7 +75,7 @@ async def mix(services: Services, info: CollectionInfo, parts: Sequence[QueryPar
 
 
 async def _vectors(
-    services: Services, info: CollectionInfo, parts: Sequence[QueryPart], deadline: float
+    services: Services, info: CollectionKind, parts: Sequence[QueryPart], deadline: float
 ) -> tuple[Vectors, bool]:
     """A vector for each part [p, D], and whether a text was cut."""
     texts = {

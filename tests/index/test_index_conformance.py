@@ -23,7 +23,7 @@ from index.errors import (
     StoreClosed,
 )
 from index.filters import parse_filter
-from index.types import NewSegment
+from index.types import CollectionKind, NewSegment
 
 DIM = 16
 
@@ -43,6 +43,7 @@ def test_creating_again_changes_nothing_but_the_description(store: Store) -> Non
     with pytest.raises(InvalidInput):
         store.create_collection("d", dim=0, identity="one")
     assert [one.name for one in store.list_collections()] == ["c"]
+    assert store.collection_kind("c") == CollectionKind("c", DIM, "one")
 
 
 def test_collections_keep_to_themselves_and_go_as_a_whole(store: Store) -> None:
@@ -54,6 +55,7 @@ def test_collections_keep_to_themselves_and_go_as_a_whole(store: Store) -> None:
     store.delete_collection("d")
     for call in (
         lambda: store.get_collection("d"),
+        lambda: store.collection_kind("d"),
         lambda: store.search("d", unit(1, 4), top_k=1),
         lambda: store.upsert("d", [clip("a", [1], 4)], identity="two"),
         lambda: store.delete_collection("d"),

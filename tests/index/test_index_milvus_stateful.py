@@ -65,7 +65,7 @@ def hold_against_dictionary(uri: str, examples: int, steps: int) -> None:
 
 
 def test_milvus_is_a_dictionary(milvus_uri: str) -> None:
-    hold_against_dictionary(milvus_uri, examples=3, steps=10)
+    hold_against_dictionary(milvus_uri, examples=6, steps=12)
 
 
 @pytest.mark.slow
