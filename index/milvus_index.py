@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from index.backend import Store
 from index.errors import (
     CollectionNotFound,
     DimensionMismatch,
-    IdentityMismatch,
     InvalidInput,
     ItemNotFound,
     MediaNotKept,
@@ -23,20 +21,22 @@ from index.errors import (
     StoreClosed,
 )
 from index.filters import Filter
+from index.milvus_homes import Homes
 from index.milvus_link import Link, MilvusSettings
 from index.milvus_log import Log
 from index.milvus_media import SharedMedia
 from index.milvus_reads import Home, Reads, Version
+from index.milvus_search import Search
 from index.milvus_writes import Superseded, Tidying, Writes, now
 from index.types import CollectionInfo, CollectionKind, Hit, Item, Limits, NewItem, NewSegment, Vector
 from index.validate import (
     check_collection_name,
     check_distinct,
+    check_identity,
     check_item,
     check_metadata,
     check_text,
     check_vector,
-    is_collection_name,
     is_item_id,
 )
 
@@ -65,14 +65,14 @@ class MilvusStore:
             StorageFailed: Milvus or the folder can't be used.
         """
         self._limits = limits or Limits()
-        self._prefix = settings.prefix
         self._media = SharedMedia(media) if media is not None else None
         self._link = Link(settings)
         self._log = Log(self._link, settings)
+        self._homes = Homes(self._link, self._log, self._media, settings.prefix)
         self._reads = Reads(self._link, self._log, settings)
+        self._search = Search(self._link, self._reads)
         self._writes = Writes(self._link, self._log, self._reads, settings, self._media)
-        self.tidying = Tidying(self._log, self._writes, settings, self._forget_if_gone)
-        self._homes: dict[str, Home] = {}
+        self.tidying = Tidying(self._log, self._writes, settings, self._homes.forget_if_gone)
         self._calls = threading.Condition()
         self._running = 0
         self._closed = False
@@ -105,10 +105,10 @@ class MilvusStore:
             check_text(identity, "identity", self._limits.max_text_chars)
             check_text(description, "description", self._limits.max_text_chars)
             facts = {"name": name, "dim": dim, "identity": identity, "description": description, "created_at": now()}
-            if self._link.resolve(self._alias(name)) is None and self._make(facts):
+            if not self._homes.there(name) and self._homes.make(facts):
                 return self._info(name), True
-            home = self._home(name)
-            _check_identity(home, identity)
+            home = self._homes.find(name)
+            check_identity(home.identity, identity)
             if home.dim != dim:
                 raise DimensionMismatch(home.dim, dim, "dim")
             if description:
@@ -121,34 +121,33 @@ class MilvusStore:
 
     def collection_kind(self, name: str) -> CollectionKind:
         with self._call():
-            home = self._home(name)
+            home = self._homes.find(name)
             return CollectionKind(name, home.dim, home.identity)
 
     def list_collections(self) -> list[CollectionInfo]:
         with self._call():
             names = sorted({facts["name"] for facts in self._log.all_facts().values()})
-            return [self._info(name) for name in names if self._link.resolve(self._alias(name)) is not None]
+            return [self._info(name) for name in names if self._homes.there(name)]
 
     def delete_collection(self, name: str) -> None:
         with self._call(), self._writes.turn:
-            home = self._home(name)
-            self._link.unname(self._alias(name))  # from here on nobody finds it
-            self._erase(home.name)
+            home = self._homes.find(name)
+            self._homes.remove(name, home)
 
     def upsert(self, name: str, items: Sequence[NewItem], *, identity: str) -> list[bool]:
         with self._call():
-            home = self._home(name)
-            _check_identity(home, identity)
+            home = self._homes.find(name)
+            check_identity(home.identity, identity)
             if len(items) > MAX_BATCH:
                 raise InvalidInput("items", f"more than {MAX_BATCH} at once", MAX_BATCH)
             checked = [check_item(item, home.dim, self._limits, f"items[{i}]") for i, item in enumerate(items)]
             check_distinct(checked)
-            with self._writes.turn, self._still(name, home):
+            with self._writes.turn, self._homes.still(name, home):
                 return self._writes.replace(home, checked) if checked else []
 
     def get_item(self, name: str, item_id: str) -> Item:
         with self._call():
-            return self._version(self._home(name), name, item_id).item()
+            return self._version(self._homes.find(name), name, item_id).item()
 
     def list_items(
         self, name: str, *, cursor: str | None = None, limit: int = 100, where: Filter | None = None
@@ -156,9 +155,9 @@ class MilvusStore:
         with self._call():
             if not 1 <= limit <= self._limits.max_page:
                 raise InvalidInput("limit", f"must be 1 to {self._limits.max_page}", self._limits.max_page)
-            home = self._home(name)
+            home = self._homes.find(name)
             after = cursors.decode(cursor) if cursor is not None else None
-            with self._still(name, home):
+            with self._homes.still(name, home):
                 items = self._reads.page(home, after, limit + 1, where)
             more = len(items) > limit
             return items[:limit], cursors.encode(items[limit - 1].id) if more else None
@@ -167,8 +166,8 @@ class MilvusStore:
         with self._call():
             if not isinstance(patch, Mapping):
                 raise InvalidInput("metadata", "must be an object")
-            home = self._home(name)
-            with self._writes.turn, self._still(name, home):
+            home = self._homes.find(name)
+            with self._writes.turn, self._homes.still(name, home):
                 for _ in range(_PATCH_TRIES):
                     old = self._version(home, name, item_id)
                     try:
@@ -180,19 +179,19 @@ class MilvusStore:
 
     def delete_item(self, name: str, item_id: str) -> None:
         with self._call():
-            home = self._home(name)
-            with self._writes.turn, self._still(name, home):
+            home = self._homes.find(name)
+            with self._writes.turn, self._homes.still(name, home):
                 self._writes.delete(home, self._version(home, name, item_id))
 
     def item_vectors(self, name: str, item_id: str) -> Vector:
         with self._call():
-            home = self._home(name)
-            with self._still(name, home):
+            home = self._homes.find(name)
+            with self._homes.still(name, home):
                 return self._reads.segments(home, self._version(home, name, item_id))[1]
 
     def media_path(self, name: str, item_id: str) -> tuple[Path, str]:
         with self._call():
-            home = self._home(name)
+            home = self._homes.find(name)
             info = self._version(home, name, item_id).info
             if self._media is None or info["media"] is None:
                 raise MediaNotKept(name, item_id)
@@ -203,8 +202,8 @@ class MilvusStore:
 
     def content_hashes(self, name: str, ids: Sequence[str] | None = None) -> dict[str, str]:
         with self._call():
-            home = self._home(name)
-            with self._still(name, home):
+            home = self._homes.find(name)
+            with self._homes.still(name, home):
                 if ids is None:
                     found = self._reads.every(home)
                 else:
@@ -225,9 +224,9 @@ class MilvusStore:
         with self._call():
             if not 1 <= top_k <= self._limits.max_top_k:
                 raise InvalidInput("top_k", f"must be 1 to {self._limits.max_top_k}", self._limits.max_top_k)
-            home = self._home(name)
-            with self._still(name, home):
-                return self._reads.search(
+            home = self._homes.find(name)
+            with self._homes.still(name, home):
+                return self._search.run(
                     home,
                     check_vector(query, home.dim, "query"),
                     top_k=top_k,
@@ -248,14 +247,14 @@ class MilvusStore:
 
     def _version(self, home: Home, collection: str, item_id: str) -> Version:
         # Others are not asked for: not every string can be.
-        with self._still(collection, home):
+        with self._homes.still(collection, home):
             if not is_item_id(item_id):
                 raise ItemNotFound(collection, item_id)
             return self._reads.version(home, collection, item_id)
 
     def _info(self, name: str) -> CollectionInfo:
-        home = self._home(name)
-        with self._still(name, home):
+        home = self._homes.find(name)
+        with self._homes.still(name, home):
             items, segments, fields = self._reads.counts(home)
             facts = self._log.facts(home.name)
             if facts is None:
@@ -266,57 +265,6 @@ class MilvusStore:
             segments=segments,
             metadata_fields=fields,
         )
-
-    def _home(self, name: str) -> Home:
-        """Where the collection of this name lives now. Raises CollectionNotFound."""
-        found = self._link.resolve(self._alias(name)) if is_collection_name(name) else None
-        if found is None:
-            raise CollectionNotFound(name)
-        if found not in self._homes:
-            facts = self._log.facts(found)
-            if facts is None:
-                raise CollectionNotFound(name)
-            self._homes[found] = Home(found, facts["dim"], facts["identity"])
-        return self._homes[found]
-
-    def _make(self, facts: dict[str, Any]) -> bool:
-        """Make a collection, then give it its name; False if another replica was first."""
-        home = f"{self._prefix}_c_{uuid.uuid4().hex}"
-        self._log.set_facts(home, facts)
-        self._link.create_segments(home, facts["dim"])
-        if self._link.name(home, self._alias(facts["name"])):
-            return True
-        self._erase(home)
-        return False
-
-    def _erase(self, home: str) -> None:
-        self._link.drop(home)
-        self._log.erase(home)
-        if self._media is not None:
-            self._media.remove_all(home)
-        self._homes.pop(home, None)
-
-    def _forget_if_gone(self, home: str) -> bool:
-        """A change of a collection that was deleted meanwhile leaves a row in the log, and maybe a file."""
-        if home in self._link.collections():
-            return False
-        self._log.erase(home)
-        if self._media is not None:
-            self._media.remove_all(home)
-        return True
-
-    def _alias(self, name: str) -> str:
-        return f"{self._prefix}_n_{name.encode().hex()}"
-
-    @contextmanager
-    def _still(self, name: str, home: Home) -> Iterator[None]:
-        """A failure because the collection was deleted meanwhile is CollectionNotFound."""
-        try:
-            yield
-        except StorageFailed as error:
-            if self._link.resolve(self._alias(name)) != home.name:
-                raise CollectionNotFound(name) from error
-            raise
 
     @contextmanager
     def _call(self) -> Iterator[None]:
@@ -330,11 +278,6 @@ class MilvusStore:
             with self._calls:
                 self._running -= 1
                 self._calls.notify_all()
-
-
-def _check_identity(home: Home, identity: str) -> None:
-    if home.identity != identity:
-        raise IdentityMismatch(home.identity, identity)
 
 
 if TYPE_CHECKING:

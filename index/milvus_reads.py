@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,16 +14,12 @@ from index.filters import Filter, filter_fields
 from index.milvus_link import MAX_HITS, Link, MilvusSettings
 from index.milvus_log import Log, View
 from index.milvus_rows import Row, after_item, has, hex_id, holds, key, text_id, to_expression
-from index.types import Hit, Item, Vector
+from index.types import Item, Vector
 
 T = TypeVar("T")
 _HEAD = ("item", "owner", "txn", "made", "info")
-_PLACE = ("item", "owner", "txn", "made", "start_s", "end_s")
 _TRIES = 50
 _IDS = 500
-# Fetch this many segments a wanted item first, then grow by this factor until there are enough distinct items.
-_SEGMENTS_PER_ITEM = 4
-_GROWTH = 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Version:
 
 
 @dataclass
-class _Pass:
+class Pass:
     """One attempt at a read: what it may see, and the changes whose rows it met."""
 
     view: View
@@ -81,17 +77,17 @@ class Reads:
 
     def versions(self, home: Home, ids: Sequence[str]) -> dict[str, Version]:
         """The present version of each of the items that exist."""
-        return self._at_once(home, lambda read: _newest(self._heads(home, read, ids)))
+        return self.at_once(home, lambda read: _newest(self._heads(home, read, ids)))
 
     def beaten(self, home: Home, ids: Sequence[str]) -> list[Version]:
         """Versions that a newer one of the same item, written at the same time elsewhere, should have ended."""
 
-        def older(read: _Pass) -> list[Version]:
+        def older(read: Pass) -> list[Version]:
             versions = [*self._heads(home, read, ids)]
             winners = {one.owner for one in _newest(versions).values()}
             return [one for one in versions if one.owner not in winners]
 
-        return self._at_once(home, older)
+        return self.at_once(home, older)
 
     def version(self, home: Home, collection: str, item_id: str) -> Version:
         """Raises ItemNotFound."""
@@ -103,10 +99,10 @@ class Reads:
     def page(self, home: Home, after: str | None, limit: int, where: Filter | None) -> list[Item]:
         """At most `limit` items by id, those after `after`, that pass the filter. Raises UnknownField."""
 
-        def listed(read: _Pass) -> list[Item]:
+        def listed(read: Pass) -> list[Item]:
             expression = "ordinal == 0"
             if where is not None:
-                self._check_fields(home, read, where)
+                self.check_fields(home, read, where)
                 expression += f" and ({to_expression(where)})"
             found: dict[str, Version] = {}
             start, more = after_item(after) if after is not None else "", True
@@ -124,21 +120,21 @@ class Reads:
                     start = key(rows[-1]["item"], rows[-1]["owner"], 0)
             return [found[item_id].item() for item_id in sorted(found)[:limit]]
 
-        return self._at_once(home, listed)
+        return self.at_once(home, listed)
 
     def every(self, home: Home) -> list[Version]:
         """The present version of every item."""
 
-        def all_of_them(read: _Pass) -> list[Version]:
+        def all_of_them(read: Pass) -> list[Version]:
             rows = self._link.scan(home.name, read.view.seeing("ordinal == 0"), _HEAD)
             return list(_newest(map(_version, read.meet(rows))).values())
 
-        return self._at_once(home, all_of_them)
+        return self.at_once(home, all_of_them)
 
     def counts(self, home: Home) -> tuple[int, int, list[str]]:
         """Items, segments, and the metadata fields that items have."""
 
-        def counted(read: _Pass) -> tuple[int, int, list[str]]:
+        def counted(read: Pass) -> tuple[int, int, list[str]]:
             items, segments = (
                 self._link.count(home.name, read.view.seeing(what)) for what in ("ordinal == 0", "ordinal >= 0")
             )
@@ -149,7 +145,7 @@ class Reads:
             read.met -= read.view.hidden
             return items, segments, fields
 
-        return self._at_once(home, counted)
+        return self.at_once(home, counted)
 
     def segments(self, home: Home, version: Version) -> tuple[list[tuple[float, float]], Vector]:
         """Places in seconds and vectors [segments, D] of a version, in order."""
@@ -161,109 +157,34 @@ class Reads:
         vectors = np.array([row["vector"] for row in rows], np.float32).reshape(len(rows), home.dim)
         return [(row["start_s"], row["end_s"]) for row in rows], vectors
 
-    def search(
-        self,
-        home: Home,
-        query: Vector,
-        *,
-        top_k: int,
-        where: Filter | None,
-        min_score: float | None,
-        exclude_ids: Sequence[str],
-        effort: int | None,
-    ) -> list[Hit]:
-        """As `index.backend.Store.search`, for a checked query [D]."""
-
-        def found(read: _Pass) -> list[Hit]:
-            expression = "ordinal >= 0"
-            if where is not None:
-                self._check_fields(home, read, where)
-                expression = to_expression(where)
-            ranked = self._ranked(home, read, query, top_k, expression, {*map(hex_id, exclude_ids)}, min_score, effort)
-            if len(ranked) > top_k:
-                last = ranked[top_k - 1]["score"]
-                ranked = [row for row in ranked if row["score"] >= last]
-            ranked = [row for row in ranked if min_score is None or row["score"] >= min_score]
-            # By id, and with what is shown only for those that are: metadata can be large.
-            ranked = sorted(ranked, key=lambda row: (-row["score"], row["item"]))[:top_k]
-            shown = self._infos(home, ranked)
-            return [_hit(row, shown[row["owner"]]) for row in ranked]
-
-        return self._at_once(home, found)
-
-    def _ranked(
-        self,
-        home: Home,
-        read: _Pass,
-        query: Vector,
-        top_k: int,
-        expression: str,
-        excluded: set[str],
-        min_score: float | None,
-        effort: int | None,
-    ) -> list[Row]:
-        """Items by their best segment, at least the `top_k` best and all that equal the last of them."""
-        ranked: list[Row] = []
-        limit = min(MAX_HITS, top_k * _SEGMENTS_PER_ITEM)
-        while True:
-            sought = read.view.seeing(expression)
-            if excluded:
-                sought += f" and item not in {json.dumps(sorted(excluded))}"
-            rows = [*read.meet(self._link.nearest(home.name, query, limit, sought, _PLACE, effort))]
-            for row in rows:
-                # Rounding can carry a float32 dot product of unit vectors just past 1.
-                row["score"] = min(1.0, max(-1.0, row["score"]))
-            scores = [row["score"] for row in rows]
-            best = _best_of_each(rows)
-            if len(rows) < limit or (min_score is not None and scores[-1] < min_score):
-                return ranked + best
-            if len(ranked) + len(best) >= top_k and scores[-1] < (ranked + best)[top_k - 1]["score"]:
-                return ranked + best
-            if limit < MAX_HITS:
-                limit = min(MAX_HITS, limit * _GROWTH)
-                continue
-            # A few long clips fill all places: put those aside whose best segment is certain, and look past them.
-            certain = [row for row in best if row["score"] > scores[-1]] or best
-            ranked += certain
-            excluded |= {row["item"] for row in certain}
-
-    def _infos(self, home: Home, rows: Sequence[Row]) -> dict[int, dict[str, Any]]:
-        found: dict[int, dict[str, Any]] = {}
-        for start in range(0, len(rows), _IDS):
-            keys = [key(row["item"], row["owner"], 0) for row in rows[start : start + _IDS]]
-            heads = self._link.find(home.name, f"pk in {json.dumps(keys)}", ("owner", "info"))
-            found.update({row["owner"]: json.loads(row["info"]) for row in heads})
-        if any(row["owner"] not in found for row in rows):
-            raise _TooLateError
-        return found
-
-    def _heads(self, home: Home, read: _Pass, ids: Sequence[str]) -> Iterator[Version]:
+    def _heads(self, home: Home, read: Pass, ids: Sequence[str]) -> Iterator[Version]:
         for start in range(0, len(ids), _IDS):
             listed = json.dumps([hex_id(item_id) for item_id in ids[start : start + _IDS]])
             sought = read.view.seeing(f"ordinal == 0 and item in {listed}")
             yield from map(_version, read.meet(self._link.find(home.name, sought, _HEAD)))
 
-    def _check_fields(self, home: Home, read: _Pass, where: Filter) -> None:
+    def check_fields(self, home: Home, read: Pass, where: Filter) -> None:
+        """Raise UnknownField if the filter names a field that no item of the collection has."""
         for name in filter_fields(where):
             if not self._has_field(home, read, name):
                 known = [one for one in self._log.fields(home.name) if self._has_field(home, read, one)]
                 raise UnknownField(name, known)
 
-    def _has_field(self, home: Home, read: _Pass, name: str) -> bool:
+    def _has_field(self, home: Home, read: Pass, name: str) -> bool:
         sought = read.view.seeing(f"ordinal == 0 and {holds(has(name))}")
         return any(read.meet(self._link.find(home.name, sought, ("txn",), limit=1)))
 
-    def _at_once(self, home: Home, run: Callable[[_Pass], T]) -> T:
+    def at_once(self, home: Home, run: Callable[[Pass], T]) -> T:
         """Run a read of one moment: again, without the rows of changes that it should not have met, if it met any."""
         view = self._log.view(home.name)
         for _ in range(_TRIES):
-            read = _Pass(view)
+            read = Pass(view)
             error: UnknownField | None = None
             try:
                 result = run(read)
             except UnknownField as caught:
                 error = caught
-            except _TooLateError:
+            except TooLateError:
                 view = self._log.view(home.name)
                 continue
             later = self._log.view(home.name)
@@ -279,7 +200,7 @@ class Reads:
         raise StorageFailed("Milvus changes faster than it answers; ask again")
 
 
-class _TooLateError(Exception):
+class TooLateError(Exception):
     """What was found has been removed since: the read took longer than it may."""
 
 
@@ -293,32 +214,3 @@ def _order(version: Version) -> tuple[int, int]:
 
 def _newest(versions: Iterable[Version]) -> dict[str, Version]:
     return {one.item_id: one for one in sorted(versions, key=_order)}
-
-
-def _best_of_each(rows: Collection[Row]) -> list[Row]:
-    newest: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        newest[row["item"]] = max((row["made"], row["owner"]), newest.get(row["item"], (0, 0)))
-    best: dict[str, Row] = {}
-    for row in rows:
-        held = best.get(row["item"])
-        if (row["made"], row["owner"]) == newest[row["item"]] and (held is None or _rank(row) < _rank(held)):
-            best[row["item"]] = row
-    return sorted(best.values(), key=lambda row: -row["score"])
-
-
-def _rank(row: Row) -> tuple[float, float, float]:
-    return -row["score"], row["start_s"], row["end_s"]
-
-
-def _hit(row: Row, info: dict[str, Any]) -> Hit:
-    return Hit(
-        item_id=text_id(row["item"]),
-        score=row["score"],
-        start_s=row["start_s"],
-        end_s=row["end_s"],
-        duration_s=info["duration_s"],
-        metadata=info["metadata"],
-        filename=info["filename"],
-        has_media=info["media"] is not None,
-    )

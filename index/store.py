@@ -14,7 +14,7 @@ import numpy as np
 from index import catalog, cursors, segments
 from index.backend import Store
 from index.database import Database, storage_errors
-from index.errors import CollectionNotFound, DimensionMismatch, IdentityMismatch, InvalidInput, MediaNotKept
+from index.errors import CollectionNotFound, DimensionMismatch, InvalidInput, MediaNotKept
 from index.files import fsync_folder
 from index.filters import Filter
 from index.locks import FolderLock
@@ -29,6 +29,7 @@ from index.upkeep import Upkeep
 from index.validate import (
     check_collection_name,
     check_distinct,
+    check_identity,
     check_item,
     check_metadata,
     check_text,
@@ -125,7 +126,7 @@ class LocalStore:
                 with self._mirror.committing(connection):
                     self._mirror.add(row)
                 return info, True
-            _check_identity(row, identity)
+            check_identity(row.identity, identity)
             if row.dim != dim:
                 raise DimensionMismatch(row.dim, dim, "dim")
             if description:
@@ -159,7 +160,7 @@ class LocalStore:
     def upsert(self, name: str, items: Sequence[NewItem], *, identity: str) -> list[bool]:
         with self._database.snapshot() as connection:
             row = catalog.collection_row(connection, name)
-        _check_identity(row, identity)
+        check_identity(row.identity, identity)
         checked = [check_item(item, row.dim, self._limits, f"items[{i}]") for i, item in enumerate(items)]
         check_distinct(checked)
         staged: list[StagedMedia] = []
@@ -291,11 +292,6 @@ class LocalStore:
         for sha256 in hashes:
             if sha256 is not None and not catalog.media_in_use(connection, sha256):
                 self._media.remove(sha256)
-
-
-def _check_identity(row: catalog.CollectionRow, identity: str) -> None:
-    if row.identity != identity:
-        raise IdentityMismatch(row.identity, identity)
 
 
 if TYPE_CHECKING:

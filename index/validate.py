@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from index.errors import DimensionMismatch, InvalidInput, InvalidName
+from index.errors import DimensionMismatch, IdentityMismatch, InvalidInput, InvalidName
 from index.types import JsonScalar, JsonValue, Limits, NewItem, NewSegment, Vector
 
 MAX_ID_CHARS = 256
@@ -158,6 +158,12 @@ def check_item(item: NewItem, dim: int, limits: Limits, field: str) -> NewItem:
         filename=item.filename,
         media=item.media,
     )
+
+
+def check_identity(expected: str, got: str) -> None:
+    """Raise IdentityMismatch if vectors of one identity are meant for a collection of another."""
+    if got != expected:
+        raise IdentityMismatch(expected, got)
 
 
 def check_distinct(items: Sequence[NewItem]) -> None:

@@ -99,7 +99,7 @@ def test_one_name_is_one_collection_however_many_make_it(pair: tuple[MilvusStore
         pair[0].upsert(name, group(1), identity="x")
         assert pair[1].get_collection(name).items == 4
     assert [info.name for info in pair[0].list_collections()] == ["c", "n0", "n1", "n2"]
-    homes = [name for name in pair[0]._link.collections() if name.startswith(f"{pair[0]._prefix}_c_")]
+    homes = [name for name in pair[0]._link.collections() if name.startswith(f"{pair[0]._homes._prefix}_c_")]
     assert len(homes) == 4
 
 
@@ -252,7 +252,7 @@ def test_kill_9_of_a_writer_leaves_all_or_nothing(milvus: Backend, tmp_path: Pat
             assert (info.items, info.segments) == (items, items * (1 + number % 3))
 
         check()
-        home = store._home("c").name
+        home = store._homes.find("c").name
         while store.tidying.once(wait=False):  # any replica tidies up after it
             pass
         assert store._log.changes(home) == []
@@ -336,7 +336,7 @@ def test_an_answer_lost_at_the_commit_is_looked_up(
 def test_more_long_clips_than_one_answer_holds(
     pair: tuple[MilvusStore, MilvusStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.milvus_reads.MAX_HITS", 64)
+    monkeypatch.setattr("index.milvus_search.MAX_HITS", 64)
     store, query = pair[0], unit(5, DIM)
     items = [clip(f"far{i}", [100 + i], DIM) for i in range(5)]
     for place in range(3):
