@@ -85,7 +85,7 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
         try:
             store = await asyncio.to_thread(open_store, settings)
         except IndexingError as error:
-            logger.error("cannot serve %s: %s", settings.index_uri or f"the data folder {settings.data_dir}", error)
+            logger.error("cannot serve %s: %s", settings.milvus_uri or f"the data folder {settings.data_dir}", error)
             raise
         engine = Engine(settings, bundle, observer=metrics, on_fatal=fatal)
         bulk: Jobs | None = None

@@ -171,7 +171,7 @@ def data_folder(settings: Settings) -> Finding:
     from index.errors import StoreLocked
     from index.locks import FolderLock
 
-    if settings.index_uri:
+    if settings.milvus_uri:
         return _milvus(settings)
     folder = settings.data_dir.resolve()
     if not folder.exists():
@@ -198,10 +198,10 @@ def _milvus(settings: Settings) -> Finding:
     try:
         store = open_store(settings)
     except IndexingError as error:
-        return Finding("index", "broken", f"{settings.index_uri}: {error}")
+        return Finding("index", "broken", f"{settings.milvus_uri}: {error}")
     collections = len(store.list_collections())
     store.close()
-    return Finding("index", "ok", f"{collections} collections in Milvus at {settings.index_uri}")
+    return Finding("index", "ok", f"{collections} collections in Milvus at {settings.milvus_uri}")
 
 
 def _keys(settings: Settings) -> Finding:

@@ -79,20 +79,22 @@ class Settings(BaseSettings):
         Path("data"), description="Folder of the catalog and the kept audio; one process per folder."
     )
     keep_media: bool = Field(True, description="Keep the uploaded audio, so that hits can be played.")
-    index_uri: str = Field(
+    milvus_uri: str = Field(
         "",
         description="Milvus in the place of the data folder: http://host:19530, or a file name.db for Milvus Lite; "
         "empty keeps the index in the data folder. See scale.md.",
     )
-    index_token: SecretStr = Field(SecretStr(""), description="user:password or API key for Milvus.")
-    index_prefix: str = Field(
+    milvus_token: SecretStr = Field(SecretStr(""), description="user:password or API key for Milvus.")
+    milvus_prefix: str = Field(
         "clsp",
         pattern="^[A-Za-z][A-Za-z0-9]{0,31}$",
-        description="Begins the names of everything in Milvus; services that share a library share it.",
+        description="Begins the names of everything in Milvus; replicas have the same one.",
     )
-    index_type: str = Field("AUTOINDEX", description="Milvus' index of the vectors: AUTOINDEX, FLAT, HNSW, IVF_FLAT.")
-    index_timeout_s: Seconds = Field(30.0, gt=0, description="Longest time of one call to Milvus, seconds.")
-    index_media_dir: Path | None = Field(
+    milvus_index_type: str = Field(
+        "AUTOINDEX", description="Milvus' index of the vectors: AUTOINDEX, FLAT, HNSW, IVF_FLAT."
+    )
+    milvus_timeout_s: Seconds = Field(30.0, gt=0, description="Longest time of one call to Milvus, seconds.")
+    milvus_media_dir: Path | None = Field(
         None, description="With Milvus, the folder of kept audio: one that all replicas share."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -283,9 +285,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        if self.index_uri and self.keep_media and self.index_media_dir is None:
+        if self.milvus_uri and self.keep_media and self.milvus_media_dir is None:
             # A replica could not play what another one keeps in a folder of its own.
-            raise ValueError("index_uri with keep_media needs index_media_dir, a folder that all replicas share")
+            raise ValueError("milvus_uri with keep_media needs milvus_media_dir, a folder that all replicas share")
         if self.min_sample_rate > self.max_sample_rate:
             raise ValueError("min_sample_rate is above max_sample_rate")
         if self.max_audio_s > self.queue_audio_s:

@@ -33,7 +33,7 @@ def milvus_uri() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def replicas(serve: Serve, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     shared = tmp_path_factory.mktemp("media")
-    options = {"index_uri": milvus_uri, "index_type": "FLAT", "index_media_dir": shared, "threads": 1}
+    options = {"milvus_uri": milvus_uri, "milvus_index_type": "FLAT", "milvus_media_dir": shared, "threads": 1}
     with serve(**options) as one, serve(**options) as two:
         yield [one, two]
 
@@ -77,14 +77,14 @@ def test_a_refused_clip_leaves_nothing_behind(replicas: list[Server]) -> None:
 
 
 def test_audio_on_milvus_needs_a_shared_folder() -> None:
-    with pytest.raises(ValidationError, match="index_media_dir, a folder that all replicas share"):
-        Settings(index_uri="http://milvus:19530")
-    Settings(index_uri="http://milvus:19530", keep_media=False)
+    with pytest.raises(ValidationError, match="milvus_media_dir, a folder that all replicas share"):
+        Settings(milvus_uri="http://milvus:19530")
+    Settings(milvus_uri="http://milvus:19530", keep_media=False)
 
 
 def test_doctor_says_whether_milvus_answers(milvus_uri: str) -> None:
-    there = data_folder(Settings(index_uri=milvus_uri, keep_media=False))
+    there = data_folder(Settings(milvus_uri=milvus_uri, keep_media=False))
     assert (there.status, there.check) == ("ok", "index")
-    gone = data_folder(Settings(index_uri="http://127.0.0.1:9", keep_media=False, index_timeout_s=0.5))
+    gone = data_folder(Settings(milvus_uri="http://127.0.0.1:9", keep_media=False, milvus_timeout_s=0.5))
     assert gone.status == "broken"
     assert "127.0.0.1:9" in gone.detail
