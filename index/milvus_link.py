@@ -110,7 +110,7 @@ class Link:
 
         with milvus_errors():
             try:
-                return str(self._client.describe_collection(alias)["collection_name"])
+                return str(self._client.describe_alias(alias)["collection_name"])
             except MilvusException as error:
                 if _absent(error):
                     return None
