@@ -31,7 +31,7 @@ RUN command -v python3 >/dev/null || (apt-get update \
     && rm -rf /var/lib/apt/lists/*)
 # A number, so that Kubernetes' runAsNonRoot can tell.
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin clsp \
-    && install -d -o 10001 -g 10001 /data
+    && install -d -o 10001 -g 10001 /data /media
 COPY --from=build /opt/clsp /opt/clsp
 COPY models/clsp-small /models/clsp-small
 ENV PATH=/opt/clsp/bin:$PATH \

@@ -34,7 +34,9 @@ def milvus_uri() -> Iterator[str]:
 def replicas(serve: Serve, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     shared = tmp_path_factory.mktemp("media")
     options = {"milvus_uri": milvus_uri, "milvus_index_type": "FLAT", "milvus_media_dir": shared, "threads": 1}
-    with serve(**options) as one, serve(**options) as two:
+    # What a replica has of its own is its jobs.
+    folders = [tmp_path_factory.mktemp("replica") for _ in range(2)]
+    with serve(data_dir=folders[0], **options) as one, serve(data_dir=folders[1], **options) as two:
         yield [one, two]
 
 
