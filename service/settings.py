@@ -3,64 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from index.plan import IndexSettings
+from service.setting_parts import ApiKey as ApiKey
+from service.setting_parts import IngestRoot as IngestRoot
+from service.setting_parts import Scope as Scope
 
-Scope = Literal["read", "write"]
 Seconds = float
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "clsp-small"
 MIB = 1024 * 1024
-_ROOT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
-_KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):(?P<scopes>[a-z]+(?:\+[a-z]+)*):(?P<digest>[0-9a-f]{64})")
-
-
-class ApiKey(BaseModel):
-    """One caller's key at rest: who, what they may do, and the hex SHA-256 of the secret, never the secret."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    scopes: frozenset[Scope]
-    sha256: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        match = _KEY.fullmatch(value.strip())
-        if match is None:
-            raise ValueError("an API key is written name:scope[+scope]:sha256hex, with scopes read and write")
-        return {"name": match["name"], "scopes": match["scopes"].split("+"), "sha256": match["digest"]}
-
-
-class IngestRoot(BaseModel):
-    """A folder of the server that jobs may read, and the name that stands for it in paths."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str = Field(pattern=_ROOT_NAME)
-    path: Path
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, value: Any) -> Any:
-        if not isinstance(value, str | Path):
-            return value
-        name, equals, path = str(value).partition("=")
-        return {"name": name, "path": path} if equals else {"name": Path(value).name, "path": value}
 
 
 class Settings(BaseSettings):
