@@ -12,6 +12,7 @@ from index_oracle import folder_in_memory
 from milvus_lite_server import lite_server
 
 from index.backend import Store
+from index.milvus_index import MilvusStore
 
 DIM = 16
 
@@ -40,3 +41,18 @@ def store(backend: Backend, tmp_path: Path) -> Iterator[Store]:
     store.create_collection("c", dim=DIM, identity="one")
     yield store
     store.close()
+
+
+@pytest.fixture
+def milvus(milvus_uri: str) -> Backend:
+    return Backend("milvus", milvus_uri)
+
+
+@pytest.fixture
+def pair(milvus: Backend, tmp_path: Path) -> Iterator[tuple[MilvusStore, MilvusStore]]:
+    """Two replicas of one service, with a collection "c"."""
+    one, two = milvus.open(tmp_path), milvus.open(tmp_path)
+    assert isinstance(one, MilvusStore) and isinstance(two, MilvusStore)
+    with one, two:
+        one.create_collection("c", dim=DIM, identity="x")
+        yield one, two

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from index_oracle import clip
+
 from index.backend import Store
 from index.milvus_index import MilvusStore
 from index.milvus_link import MilvusSettings
 from index.store import LocalStore
+from index.types import NewItem
 
 BACKENDS = ["local", "milvus"]
 
@@ -29,3 +32,8 @@ class Backend:
         prefix = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
         settings = MilvusSettings(uri=self.uri, prefix=prefix, index_type="FLAT", **options)
         return MilvusStore(settings, media=folder / "media" if keep_media else None)
+
+
+def group(number: int, size: int = 4) -> list[NewItem]:
+    """Items that only make sense together: all of one vector and one number."""
+    return [clip(f"i{i}", [number] * (1 + number % 3), 16, {"number": number}) for i in range(size)]

@@ -1,12 +1,9 @@
-"""What is Milvus' own: replicas on one server, writers killed half-way, readers in between, leftovers, refusals."""
+"""What is Milvus' own: replicas on one server, readers between writes, leftovers, refusals."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -14,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from index_backends import Backend
+from index_backends import Backend, group
 from index_oracle import clip, unit
 
 from index.errors import CollectionNotFound, IdentityMismatch, InvalidInput, MediaNotKept, StorageFailed
@@ -23,30 +20,10 @@ from index.milvus_index import MilvusStore
 from index.milvus_link import MilvusSettings
 from index.milvus_log import Change
 from index.milvus_rows import number_key
-from index.types import NewItem, NewSegment
+from index.types import NewSegment
 
 DIM = 16
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def milvus(milvus_uri: str) -> Backend:
-    return Backend("milvus", milvus_uri)
-
-
-@pytest.fixture
-def pair(milvus: Backend, tmp_path: Path) -> Iterator[tuple[MilvusStore, MilvusStore]]:
-    """Two replicas of one service, with a collection "c"."""
-    one, two = milvus.open(tmp_path), milvus.open(tmp_path)
-    assert isinstance(one, MilvusStore) and isinstance(two, MilvusStore)
-    with one, two:
-        one.create_collection("c", dim=DIM, identity="x")
-        yield one, two
-
-
-def group(number: int, size: int = 4) -> list[NewItem]:
-    """Items that only make sense together: all of one vector and one number."""
-    return [clip(f"i{i}", [number] * (1 + number % 3), DIM, {"number": number}) for i in range(size)]
 
 
 def hold(store: MilvusStore, monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[threading.Event, threading.Event]:
@@ -195,71 +172,6 @@ def test_replicas_that_write_one_item_at_once_leave_one_version(
         assert store.get_item("c", "a").metadata == {"n": 2}
         assert [hit.metadata for hit in store.search("c", unit(2, DIM), top_k=5)] == [{"n": 2}]
         assert len(store.list_items("c")[0]) == 1
-
-
-WRITER = """
-    import sys
-    from pathlib import Path
-    from index_backends import Backend
-    from test_index_milvus import group
-    from index.milvus_rows import Row
-
-    store = Backend("milvus", sys.argv[1]).open(Path(sys.argv[2]))
-    store.upsert("c", group(1), identity="x")
-    link, stage = store._link, sys.argv[3]
-
-    def wait_for_the_end(*_: object) -> None:
-        print("here", flush=True)
-        sys.stdin.read()
-
-    insert, put = link.insert, link.put
-    if stage == "half of the rows":
-        link.insert = lambda name, rows: (insert(name, rows[: len(rows) // 2]), wait_for_the_end())
-    elif stage == "all rows":
-        link.insert = lambda name, rows: (insert(name, rows), wait_for_the_end())
-    else:
-        def put_then_wait(name: str, row: Row) -> None:
-            put(name, row)
-            if '"committed": true' in row["body"]:
-                wait_for_the_end()
-        link.put = put_then_wait
-    store.upsert("c", group(2, 6), identity="x")
-"""
-
-
-@pytest.mark.parametrize(
-    "stage",
-    ["half of the rows", pytest.param("all rows", marks=pytest.mark.slow), "the commit"],
-)
-def test_kill_9_of_a_writer_leaves_all_or_nothing(milvus: Backend, tmp_path: Path, stage: str) -> None:
-    with closing(milvus.open(tmp_path)) as store:
-        assert isinstance(store, MilvusStore)
-        store.create_collection("c", dim=DIM, identity="x")
-        script = "\n".join(line[4:] for line in WRITER.splitlines())
-        command = [sys.executable, "-c", script, milvus.uri, str(tmp_path), stage]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=HERE) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "here\n"
-            writer.kill()
-        assert writer.returncode == -signal.SIGKILL
-        number, items = (2, 6) if stage == "the commit" else (1, 4)
-
-        def check() -> None:
-            hits = store.search("c", unit(2, DIM), top_k=20)
-            assert [hit.metadata["number"] for hit in hits] == [number] * items
-            assert len(store.list_items("c")[0]) == items
-            info = store.get_collection("c")
-            assert (info.items, info.segments) == (items, items * (1 + number % 3))
-
-        check()
-        home = store._homes.find("c").name
-        while store.tidying.once(wait=False):  # any replica tidies up after it
-            pass
-        assert store._log.changes(home) == []
-        check()
-        assert store._link.count(home, "ordinal >= 0") == items * (1 + number % 3)
-        store.upsert("c", group(3), identity="x")
-        assert {item.metadata["number"] for item in store.list_items("c")[0]} <= {3, number}
 
 
 def test_audio_goes_with_its_version(milvus: Backend, tmp_path: Path) -> None:
