@@ -22,9 +22,6 @@ SLOPE = 0.08
 SHIFT_L, REST_L = 4.0, 0.035 + SLOPE * 4.0
 SHIFT_R, REST_R = 1.0, 0.313261687 + SLOPE
 
-# The subsampling's output rides on a constant that is large beside what a voice changes in it.
-FINE = frozenset({"model.encoder_embed.out.weight"})
-
 Rise = Callable[[Tensor], Tensor]
 
 
@@ -54,13 +51,9 @@ def rise_by_cubic(z: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def use_forms(model: Clsp, weights: Clsp, rise: Rise) -> frozenset[str]:
-    """Give a hollow model's modules their fast forms; biases that absorb a constant come from `weights`.
-
-    Returns the names of the weights whose input is never negative.
-    """
+def use_forms(model: Clsp, weights: Clsp, rise: Rise) -> None:
+    """Give a hollow model's modules their fast forms; biases that absorb a constant come from `weights`."""
     real = dict(weights.named_modules())
-    unsigned = set()
     for name, module in model.named_modules():
         if type(module) not in FORMS:
             continue
@@ -68,9 +61,12 @@ def use_forms(model: Clsp, weights: Clsp, rise: Rise) -> frozenset[str]:
         module.forward = partial(form, module, rise)
         for leaf, bias in absorb(real[name]).items():
             module.register_buffer(leaf, bias.to(_dtype(module)), persistent=False)
-        if isinstance(module, FeedForward | ConvModule):
-            unsigned.add(f"{name}.out_proj.weight")
-    return frozenset(unsigned)
+
+
+def raised_inputs(model: Clsp) -> dict[str, float]:
+    """The weights whose input is never negative, with the constant that these forms add to it."""
+    kinds = {FeedForward: REST_L, ConvModule: REST_R}
+    return {f"{n}.out_proj.weight": kinds[type(m)] for n, m in model.named_modules() if type(m) in kinds}
 
 
 def _dtype(module: nn.Module) -> torch.dtype:

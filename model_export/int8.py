@@ -21,9 +21,13 @@ TINY = 1e-12  # a row of zeros has this scale, and stays zeros
 
 @dataclass(frozen=True)
 class Planes:
-    """A weight [K, M] as int8 codes and float32 scales [M]; a second pair holds what the first lost."""
+    """A weight [K, M] as int8 codes and float32 scales [M]; a second pair holds what the first lost.
+
+    `shift` [M] is added to the product.
+    """
 
     pairs: tuple[tuple[ir.Value, ir.Value], ...]
+    shift: ir.Value | None = None
 
 
 class RowInt8:
@@ -56,7 +60,10 @@ class RowInt8:
         total = products[0]
         for product in products[1:]:
             total = self._add(node, "Add", total, product)
-        ir.convenience.replace_all_uses_with(out, self._add(node, "Mul", total, rows.scale))
+        total = self._add(node, "Mul", total, rows.scale)
+        if weight.shift is not None:
+            total = self._add(node, "Add", total, weight.shift)
+        ir.convenience.replace_all_uses_with(out, total)
         self.graph.remove(node, safe=True)
 
     def _product(
@@ -137,6 +144,34 @@ def steady_logarithms(graph: ir.Graph) -> None:
         graph.insert_before(node, [single, summed])
         ir.convenience.replace_all_uses_with(node.outputs[0], summed.outputs[0])
         graph.remove(node, safe=True)
+
+
+def fold_sums(graph: ir.Graph) -> None:
+    """Write (x + a) + b, of weights a and b of one shape, as x + (a + b): a shift goes into the layer's bias."""
+    for inner in [node for node in graph if node.op_type == "Add"]:
+        users = list(inner.outputs[0].consumers())
+        if len(users) != 1 or users[0].op_type != "Add":
+            continue
+        outer = users[0]
+        first, second = _stored_term(inner), _stored_term(outer)
+        if first is None or second is None or first.const_value is None or second.const_value is None:
+            continue
+        if first.const_value.shape != second.const_value.shape:
+            continue
+        total = first.const_value.numpy() + second.const_value.numpy()
+        name = f"{second.name}.with_shift"
+        value = ir.Value(name=name, const_value=ir.tensor(total, name=name), type=second.type, shape=second.shape)
+        graph.register_initializer(value)
+        outer.replace_input_with(list(outer.inputs).index(second), value)
+        (x,) = (given for given in inner.inputs if given is not first)
+        outer.replace_input_with(list(outer.inputs).index(inner.outputs[0]), x)
+        graph.remove(inner, safe=True)
+
+
+def _stored_term(node: ir.Node) -> ir.Value | None:
+    """The one input of an addition that is a weight."""
+    stored = [given for given in node.inputs if given is not None and given.is_initializer()]
+    return stored[0] if len(stored) == 1 else None
 
 
 def channel_scales(weight: Array, axis: int) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from onnx_ir.passes import common
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_export.forms import FINE, Rise, rise_by_sigmoid, use_forms
+from model_export.forms import Rise, raised_inputs, rise_by_sigmoid, use_forms
 from model_export.hollow import fill_with_numbers, hollow_model
 from training.model import Clsp
 
@@ -27,10 +27,8 @@ class Traced:
 
     graph: ir.Model
     weights: Mapping[str, Tensor]
-    unsigned: frozenset[str]
-    """Weights whose input is never negative."""
-    fine: frozenset[str]
-    """Weights for which 8 bits are too coarse."""
+    rests: Mapping[str, float]
+    """Weights whose input is never negative, because this constant was added to it."""
 
 
 class _Speech(nn.Module):
@@ -65,7 +63,7 @@ def trace(model: Clsp, tower: Tower, *, dtype: torch.dtype = torch.float32, rise
     text: input_ids, attention_mask int64 [N, L] -> embedding float32 [N, D], unit L2.
     """
     hollow = fill_with_numbers(hollow_model(model.config), dtype)
-    unsigned = use_forms(hollow, model, rise)
+    use_forms(hollow, model, rise)
     if tower == "speech":
         module: nn.Module = _Speech(hollow, dtype)
         waveform, lengths = torch.zeros(2, 24007), torch.tensor([24007, 11111])
@@ -80,7 +78,7 @@ def trace(model: Clsp, tower: Tower, *, dtype: torch.dtype = torch.float32, rise
         axes = {"input_ids": tokens, "attention_mask": tokens, "embedding": {0: "texts"}}
         graph = _traced_graph(module, (ids, mask), ["input_ids", "attention_mask"], axes)
     weights = {f"model.{key}": value for key, value in model.state_dict().items()}
-    return Traced(graph, weights, frozenset(f"model.{key}" for key in unsigned), FINE)
+    return Traced(graph, weights, {f"model.{key}": rest for key, rest in raised_inputs(hollow).items()})
 
 
 def _traced_graph(

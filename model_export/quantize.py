@@ -3,10 +3,11 @@
 `fp32` and `fp16` store what they say. `int8` has one scale for each output channel; `int16` has a second int8 plane for
 what the first lost, 15 bits together. What the sums are made in is the other choice, the arithmetic: `fp32` unfolds
 smaller weights when the graph is loaded; `fp16` is a graph for a GPU, with the front-end, softmax, norms and pooling
-in float32; `int8` and `int16` multiply linear layers in 8 bits, in one product or three (`int8.RowInt8`).
+in float32; `int8` and `int16` multiply linear layers in 8 bits, in one product or three (`int8.RowInt8`);
+in an `int8` graph the layers that `rounding.stays_float` names are float32, of weights stored as float16.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,8 +19,9 @@ from onnx_ir.passes import common
 from torch import Tensor
 
 from model_export.forms import Rise, rise_by_cubic, rise_by_sigmoid, rise_by_softplus
-from model_export.int8 import Array, Planes, RowInt8, channel_scales, quantize, steady_logarithms
+from model_export.int8 import Array, Planes, RowInt8, channel_scales, fold_sums, quantize, steady_logarithms
 from model_export.onnx import Tower, Traced, trace
+from model_export.rounding import Rounding, stays_float
 from training.model import Clsp
 
 Precision = Literal["fp32", "fp16", "int8", "int16"]
@@ -49,21 +51,31 @@ class Form:
             raise ValueError(f"{self.precision} weights go with {' or '.join(allowed)} arithmetic")
 
 
-def export_tower(model: Clsp, tower: Tower, path: Path, form: Form, *, rise: Rise | None = None) -> None:
+def export_tower(
+    model: Clsp,
+    tower: Tower,
+    path: Path,
+    form: Form,
+    *,
+    rise: Rise | None = None,
+    rounding: Mapping[str, Rounding] | None = None,
+) -> None:
     """Write one tower to `path`, its weights inside or, when they are large, in `path` + `.data` beside it.
 
-    `rise` is another way to compute a Zipformer's activations than the one that fits the form.
+    `rise` is another way to compute a Zipformer's activations than the one that fits the form. `rounding` is what 8
+    bits were measured to do to each weight: 8-bit arithmetic corrects by it.
     """
     dtype = torch.float16 if form.arithmetic == "fp16" else torch.float32
     traced = trace(model, tower, dtype=dtype, rise=rise or RISES[form.arithmetic])
-    save(attach_weights(traced, form), path)
+    save(attach_weights(traced, form, rounding or {}), path)
 
 
-def attach_weights(traced: Traced, form: Form) -> ir.Model:
+def attach_weights(traced: Traced, form: Form, rounding: Mapping[str, Rounding]) -> ir.Model:
     """Turn the graph's weight inputs into initializers that are read when the graph is written."""
-    _Attacher(traced, form).run()
+    _Attacher(traced, form, rounding).run()
     if form.arithmetic == "int8":
         steady_logarithms(traced.graph.graph)
+        fold_sums(traced.graph.graph)
     for clean in (common.IdentityEliminationPass(), common.CommonSubexpressionEliminationPass()):
         clean(traced.graph)
     common.RemoveUnusedNodesPass()(traced.graph)
@@ -79,8 +91,8 @@ def save(graph: ir.Model, path: Path) -> None:
 
 
 class _Attacher:
-    def __init__(self, traced: Traced, form: Form) -> None:
-        self.traced, self.form = traced, form
+    def __init__(self, traced: Traced, form: Form, rounding: Mapping[str, Rounding]) -> None:
+        self.traced, self.form, self.rounding = traced, form, rounding
         self.graph = traced.graph.graph
         self.rows = RowInt8(self.graph) if form.arithmetic in ("int8", "int16") else None
 
@@ -114,14 +126,20 @@ class _Attacher:
         shape = (weight.shape[1], weight.shape[0])
         users = list(flipped.consumers())
         multiplied = all(node.op_type == "MatMul" and node.inputs[1] is flipped for node in users)
-        if self.rows is None or not multiplied or weight.numel() < SMALLEST:
+        measured, shift = self.rounding.get(name.removeprefix("model.")), None
+        coarse = self.form.precision == "int8" and stays_float(name, measured)
+        if self.rows is None or not multiplied or weight.numel() < SMALLEST or coarse:
             self._store(name, flipped, lambda: _array(weight).T, shape, 1 if multiplied else None)
             return
         pairs = [self._int8(name, lambda: _array(weight).T, shape, 1)]
-        if self.form.precision == "int16" or name in self.traced.fine:
+        if self.form.precision == "int16":
             pairs.append(self._int8(name + ".rest", lambda: _rest(_array(weight).T), shape, 1))
+        elif measured is not None:
+            lost = measured.shift
+            shift = self._initializer(name + ".shift", ir.DataType.FLOAT, lost.shape, lambda: lost)
+        planes = Planes(tuple(pairs), shift)
         for node in users:
-            self.rows.replace(node, Planes(tuple(pairs)), inputs=shape[0], unsigned=name in self.traced.unsigned)
+            self.rows.replace(node, planes, inputs=shape[0], unsigned=name in self.traced.rests)
 
     def _attach_table(self, name: str, users: list[ir.Node], weight: Tensor) -> None:
         """An embedding table stays int8 in memory: only the rows that are looked up are unfolded."""

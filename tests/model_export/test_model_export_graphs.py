@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_export import quantize
-from model_export.forms import Rise, rise_by_cubic, rise_by_sigmoid, rise_by_softplus, use_forms
+from model_export.forms import Rise, raised_inputs, rise_by_cubic, rise_by_sigmoid, rise_by_softplus, use_forms
 from model_export.hollow import fill, hollow_model
 from model_export.int8 import Planes, RowInt8, channel_scales
 from model_export.int8 import quantize as to_codes
@@ -57,9 +57,9 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("clips", [[0], [4], [0, 1, 2, 3, 4]])
 def test_forms_are_the_modules(zipformer: Clsp, rise: Rise, allowed: float, clips: list[int]) -> None:
     fast = fill(hollow_model(zipformer.config), zipformer.state_dict())
-    unsigned = use_forms(fast, zipformer, rise)
+    use_forms(fast, zipformer, rise)
     layers = sum(zipformer.config.speech.num_encoder_layers)
-    assert len(unsigned) == 5 * layers  # three feed-forwards and two convolutions a layer
+    assert len(raised_inputs(zipformer)) == 5 * layers  # three feed-forwards and two convolutions a layer
     chosen = [torch.from_numpy(sounds()[i]) for i in clips]
     waveform = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
     lengths = torch.tensor([len(clip) for clip in chosen])
