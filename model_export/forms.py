@@ -1,6 +1,6 @@
 """The Zipformer's mathematics in the operations that ONNX Runtime is fast at; the weights stay the same.
 
-What each form changes, and why, is said where it is; `docs/official.md` has what each one gave. The modules in
+What each form changes, and why, is said where it is; `benchmarks/towers_steps.py` takes them back. The modules in
 `training/` stay the definition: tests hold every form to them.
 """
 
