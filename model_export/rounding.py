@@ -20,9 +20,11 @@ COARSE = 0.08  # error over variation beyond which a layer stays in float32
 SMALLEST_STEP = 1e-12
 # A fortieth of a layer's products and two thirds of its error at the official size: scores are exponents, without a
 # 1 / sqrt(width), and values are few. In float32 these narrow layers are as fast as in 8 bits with their rounding.
-NARROW = tuple(
-    f".{name}.weight"
+# The subsampling's output layer loses more than all others together, though its error is small beside its variation.
+KEPT = tuple(
+    f"{name}.weight"
     for name in (
+        "encoder_embed.out",
         "self_attn_weights.in_proj",
         "self_attn1.in_proj",
         "self_attn1.out_proj",
@@ -42,7 +44,7 @@ class Rounding:
 
 def stays_float(name: str, measured: Rounding | None) -> bool:
     """Whether 8 bits are too coarse for a weight."""
-    return name.endswith(NARROW) or (measured is not None and measured.error > COARSE)
+    return name.endswith(KEPT) or (measured is not None and measured.error > COARSE)
 
 
 @dataclass
