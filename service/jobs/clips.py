@@ -191,8 +191,12 @@ def _embedding(
         if row.identity != job.identity:
             raise IdentityMismatch(job.identity, row.identity)
         check_metadata_of(row.metadata, most_bytes)
-        vector = unit_vector(row.vector.tolist(), dim, "embedding")
-        sha256 = hashlib.sha256(vector.tobytes()).hexdigest()
+        segments = [
+            NewSegment(start_s, end_s, unit_vector(vector.tolist(), dim, "embedding"))
+            for start_s, end_s, vector in row.segments
+        ]
+        vectors = b"".join(one.vector.tobytes() for one in segments)
+        sha256 = row.content_sha256 or hashlib.sha256(vectors).hexdigest()
         if sha256 == stored:
             return known(catalog, job, entry, sha256, row.metadata)
         metadata = row.metadata
@@ -201,7 +205,6 @@ def _embedding(
             metadata = dict(catalog.get_item(job.collection, entry.id).metadata) if stored is not None else {}
     except (SourceError, IndexingError, ProblemError) as error:
         return Finished(entry, reason=reason_of(error))
-    segments = [NewSegment(0.0, row.duration_s, vector)]
     item = NewItem(entry.id, segments, metadata, row.duration_s, sha256, row.filename)
     return Finished(entry, item=item, existed=stored is not None)
 

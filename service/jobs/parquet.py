@@ -1,13 +1,15 @@
-"""Embeddings in Parquet: `id`, `embedding`, `duration_s`, and optionally `identity`, `metadata` and `filename`.
+"""Embeddings in Parquet: `id`, `duration_s`, `embedding` or `segments`; perhaps `identity`, `metadata`, `filename`.
 
-`identity` is a column, or a key of the file's metadata; `metadata` is a struct or a string of JSON. Needs pyarrow,
-which is asked for only here.
+`segments`, and the rest of what `clsp embed-corpus` writes, is as in `index/parquet.py`; `embedding` is one vector for
+the whole clip. `identity` is a column, or a key of the file's metadata; `metadata` is a struct or a string of JSON.
+Needs pyarrow, which is asked for only here.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -17,32 +19,39 @@ from numpy.typing import NDArray
 
 from service.jobs.errors import SourceError
 
-NEEDED: Final = ("id", "embedding", "duration_s")
-OPTIONAL: Final = ("identity", "metadata", "filename")
+NEEDED: Final = ("id", "duration_s")
+VECTORS: Final = ("segments", "embedding")
+"""One of these; the first where a file has both."""
+OPTIONAL: Final = ("identity", "metadata", "filename", "content_sha256")
 BATCH_ROWS: Final = 256
-_IDENTITY_KEY: Final = b"identity"
+_IDENTITY_KEYS: Final = (b"identity", b"clsp.identity")
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 INSTALL: Final = "reading Parquet needs pyarrow: pip install 'clsp-service[parquet]'"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One embedded clip. `error` says why it cannot be used; the rest is then of no use."""
+    """One embedded clip. `error` says why it cannot be used; the rest is then of no use.
+
+    `segments` are (start_s, end_s, vector); `content_sha256` is of the clip's bytes, where the file tells.
+    """
 
     number: int
     id: str | None
-    vector: NDArray[np.float64]
-    duration_s: float
-    identity: str | None
-    metadata: dict[str, Any] | None
-    filename: str | None
+    segments: Sequence[tuple[float, float, NDArray[np.float64]]] = ()
+    duration_s: float = 0.0
+    identity: str | None = None
+    metadata: dict[str, Any] | None = None
+    filename: str | None = None
+    content_sha256: str | None = None
     error: str | None = None
 
 
 def stated_identity(file: IO[bytes], name: str) -> str | None:
     """The embedding identity that the file's metadata states, and a check of its columns. Raises SourceError."""
     found = _opened(file, name).schema_arrow.metadata or {}
-    stated = found.get(_IDENTITY_KEY)
-    return None if stated is None else stated.decode(errors="replace")
+    stated = [found[key] for key in _IDENTITY_KEYS if key in found]
+    return stated[0].decode(errors="replace") if stated else None
 
 
 def ids(file: IO[bytes], name: str) -> Iterator[Any]:
@@ -57,7 +66,8 @@ def rows(file: IO[bytes], name: str, wanted: Sequence[int]) -> Iterator[Row]:
     opened = _opened(file, name)
     stated = stated_identity(file, name)
     present = set(opened.schema_arrow.names)
-    columns = [one for one in (*NEEDED, *OPTIONAL) if one in present]
+    vectors = next(one for one in VECTORS if one in present)
+    columns = [one for one in (*NEEDED, vectors, *OPTIONAL) if one in present]
     left = iter(sorted(wanted))
     row = next(left, None)
     first = 0
@@ -77,36 +87,65 @@ def rows(file: IO[bytes], name: str, wanted: Sequence[int]) -> Iterator[Row]:
 
 
 def _row(number: int, values: dict[str, Any], stated: str | None) -> Row:
-    empty = np.zeros(0)
     found_id = values["id"]
-    error = None
     try:
-        vector = np.asarray(values["embedding"], np.float64)
         duration_s = float(values["duration_s"])
-    except (TypeError, ValueError):
-        return Row(number, found_id, empty, 0.0, None, None, None, "`embedding` or `duration_s` is not made of numbers")
-    if vector.ndim != 1 or not np.isfinite(vector).all():
-        error = "`embedding` is not one list of finite numbers"
-    elif not (math.isfinite(duration_s) and duration_s > 0):
-        error = "`duration_s` is not above 0"
-    metadata: Any = values.get("metadata")
-    if isinstance(metadata, str):
-        try:
-            metadata = json.loads(metadata)
-        except ValueError:
-            error = "`metadata` is not JSON"
-    if isinstance(metadata, list):  # a map column
-        metadata = dict(metadata) if all(isinstance(one, tuple) for one in metadata) else metadata
-    if metadata is not None and not isinstance(metadata, dict):
-        error = error or "`metadata` is not an object"
-    elif metadata is not None:
-        # A struct column has every field in every row.
-        metadata = {key: value for key, value in metadata.items() if value is not None}
-    filename = values.get("filename")
+        segments = _segments(values, duration_s)
+        metadata = _metadata(values.get("metadata"))
+    except (TypeError, ValueError) as error:
+        return Row(number, found_id, error=str(error))
+    filename, sha256 = values.get("filename"), values.get("content_sha256")
     return Row(
-        number, found_id, vector, duration_s, values.get("identity") or stated, metadata,
-        filename if isinstance(filename, str) else None, error,
-    )  # fmt: skip
+        number,
+        found_id,
+        segments,
+        duration_s,
+        identity=values.get("identity") or stated,
+        metadata=metadata,
+        filename=filename if isinstance(filename, str) else None,
+        content_sha256=sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else None,
+    )
+
+
+def _segments(values: dict[str, Any], duration_s: float) -> list[tuple[float, float, NDArray[np.float64]]]:
+    """Raises ValueError and TypeError that say what is wrong."""
+    if not (math.isfinite(duration_s) and duration_s > 0):
+        raise ValueError("`duration_s` is not above 0")
+    if "segments" not in values:
+        return [(0.0, duration_s, _vector(values["embedding"], "embedding"))]
+    found = [
+        (float(one["start_s"]), float(one["end_s"]), _vector(one["vector"], f"segments[{i}].vector"))
+        for i, one in enumerate(values["segments"] or ())
+    ]
+    if not found:
+        raise ValueError("`segments` is empty")
+    return found
+
+
+def _vector(value: Any, name: str) -> NDArray[np.float64]:
+    try:
+        vector = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` is not made of numbers") from None
+    if vector.ndim != 1 or not np.isfinite(vector).all():
+        raise ValueError(f"`{name}` is not one list of finite numbers")
+    return vector
+
+
+def _metadata(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError("`metadata` is not JSON") from None
+    if isinstance(value, list) and all(isinstance(one, tuple) for one in value):  # a map column
+        value = dict(value)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("`metadata` is not an object")
+    # A struct column has every field in every row.
+    return {key: one for key, one in value.items() if one is not None}
 
 
 def _opened(file: IO[bytes], name: str) -> Any:
@@ -117,7 +156,10 @@ def _opened(file: IO[bytes], name: str) -> Any:
     with _reading(name):
         file.seek(0)
         opened = pq.ParquetFile(file)
-    missing = [one for one in NEEDED if one not in opened.schema_arrow.names]
+    present = opened.schema_arrow.names
+    missing = [one for one in NEEDED if one not in present]
+    if not set(VECTORS) & set(present):
+        missing.append("embedding (or segments)")
     if missing:
         raise SourceError(f"{name} has no column {', '.join(missing)}")
     return opened

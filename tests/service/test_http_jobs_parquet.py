@@ -12,6 +12,9 @@ from http_support import refused
 from jobs_support import encoded_pieces, ended, refusals, start
 from serving import Serve, Server
 
+from index import parquet
+from index.types import NewItem, NewSegment
+
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -72,6 +75,26 @@ def test_shards_are_stored_without_the_encoder(own: Server, root: Path) -> None:
     assert hit["id"] == "e0004" and hit["score"] > 0.999
 
 
+def test_shards_of_an_embedded_corpus_keep_their_segments(own: Server, root: Path) -> None:
+    vectors = np.random.default_rng(5).normal(size=(3, 512)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    segments = [NewSegment(0.0, 10.0, vectors[0]), NewSegment(5.0, 12.5, vectors[1])]
+    items = [
+        NewItem("long", segments, {"speaker": "x"}, 12.5, "a" * 64, "long.wav"),
+        NewItem("short", [NewSegment(0.0, 1.5, vectors[2])], {}, 1.5, "b" * 64, None),
+    ]
+    (root / "corpus").mkdir()
+    parquet.write(root / "corpus" / "0.parquet", items, dim=512, identity=identity(own))
+    job = ended(own.client, start(own.client, "lib/corpus", "parquet", "corpus"))
+    assert (job["state"], job["added"], job["refused"]) == ("succeeded", 2, 0)
+    query = {"query": [{"vector": vectors[1].tolist()}], "top_k": 1}
+    (hit,) = own.client.post("/v1/collections/corpus/search", json=query).json()["hits"]
+    assert (hit["id"], hit["segment"]) == ("long", {"start_s": 5.0, "end_s": 12.5})
+    assert own.client.get("/v1/collections/corpus/items/long").json()["content_sha256"] == "a" * 64
+    again = ended(own.client, start(own.client, "lib/corpus", "parquet", "corpus"))
+    assert (again["unchanged"], again["added"], again["replaced"]) == (2, 0, 0)
+
+
 def test_what_cannot_be_compared_or_stored_is_refused_by_row(own: Server, root: Path) -> None:
     good = rows(8, identity(own))
     good[1]["identity"] = "another-model"
@@ -119,7 +142,7 @@ def test_a_file_that_is_no_parquet_is_refused_at_the_door(own: Server, root: Pat
     refused(own.client.post("/v1/collections/voices/ingest", json=body), 422, "invalid-source", field="path")
     write(root / "columns.parquet", [{"id": "a", "vector": [1.0]}])
     answer = own.client.post("/v1/collections/voices/ingest", json={**body, "path": "lib/columns.parquet"})
-    assert "embedding, duration_s" in refused(answer, 422, "invalid-source")["detail"]
+    assert "duration_s, embedding (or segments)" in refused(answer, 422, "invalid-source")["detail"]
 
 
 def test_without_pyarrow_it_says_what_to_install(own: Server, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
