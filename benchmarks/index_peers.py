@@ -198,10 +198,10 @@ def _measure(peer: Peer, path: Path, told: Path, exact: np.ndarray) -> None:
 
 
 def _timed(peer: Peer, effort: int, exact: np.ndarray, clients: int) -> dict[str, float]:
-    def one(query: np.ndarray) -> tuple[float, list[int]]:
-        begun = time.perf_counter()
+    def one(query: np.ndarray) -> tuple[tuple[float, float], list[int]]:
+        begun, worked = time.perf_counter(), time.thread_time()
         found = peer.search(query, effort)
-        return time.perf_counter() - begun, found
+        return (time.perf_counter() - begun, time.thread_time() - worked), found
 
     asked = queries()
     for query in asked[:20]:
@@ -210,10 +210,11 @@ def _timed(peer: Peer, effort: int, exact: np.ndarray, clients: int) -> dict[str
     with ThreadPoolExecutor(clients) as pool:
         done = list(pool.map(one, asked))
     wall_s = time.perf_counter() - started
-    times = np.array([seconds for seconds, _ in done]) * 1000
+    times, worked = 1000 * np.array([spent for spent, _ in done]).T
     return {
         "clients": clients,
         "recall@10": recall([ids for _, ids in done], exact),
+        "cpu p50 ms": float(np.percentile(worked, 50)),
         "p50 ms": float(np.percentile(times, 50)),
         "p99 ms": float(np.percentile(times, 99)),
         "per s": len(done) / wall_s,
