@@ -47,6 +47,7 @@ def export_checkpoint(
     out: Annotated[Path, typer.Option(help="folder of the bundle; an older bundle there is replaced")],
     precision: Annotated[Weights, typer.Option(help="how weights are stored")] = Weights.INT8,
     arithmetic: Annotated[Weights, typer.Option(help=ARITHMETIC)] = Weights.FP32,
+    text_arithmetic: Annotated[Weights | None, typer.Option(help="the text tower's, if another")] = None,
     speech: Annotated[Path | None, typer.Option(help="folder of speech to verify with as well")] = None,
 ) -> None:
     """Export a checkpoint of our own training."""
@@ -59,6 +60,7 @@ def export_checkpoint(
         out,
         precision=precision.value,
         arithmetic=arithmetic.value,
+        text_arithmetic=text_arithmetic.value if text_arithmetic else None,
         speech=clips,
         say=console.print,
     )

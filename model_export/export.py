@@ -44,6 +44,7 @@ def export_bundle(
     *,
     precision: Precision = "int8",
     arithmetic: Precision = "fp32",
+    text_arithmetic: Precision | None = None,
     speech: Sequence[NDArray[np.float32]] = (),
     scope: Scope = EVERYTHING,
     say: Callable[[str], None] = print,
@@ -51,11 +52,12 @@ def export_bundle(
     """Write a bundle to `out`, in place of an older one, once it has passed verification.
 
     `precision` is how weights are stored, `arithmetic` what sums are made in: fp32, or the precision's own (fp16 for a
-    GPU, int8 for a CPU). `speech` are real clips (16 kHz) to verify with, besides synthetic ones, and `scope` says how
-    many of those. Raises VerificationError when the graphs are not the model, ValueError for a precision and
-    arithmetic that do not go together; `out` is then as before.
+    GPU, int8 for a CPU); `text_arithmetic` is the text tower's, where it is another. `speech` are real clips (16 kHz)
+    to verify with, besides synthetic ones, and `scope` says how many of those. Raises VerificationError when the
+    graphs are not the model, ValueError where precision and arithmetic do not go together; `out` is then as before.
     """
     form = Form(precision, arithmetic)
+    text_form = Form(precision, text_arithmetic or arithmetic)
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -68,7 +70,7 @@ def export_bundle(
         say(f"exporting {SPEECH}, {precision} weights, {arithmetic} arithmetic")
         export_tower(model, "speech", staged / SPEECH, form, rounding=rounding)
         say(f"exporting {TEXT}")
-        export_tower(model, "text", staged / TEXT, form, rounding=rounding)
+        export_tower(model, "text", staged / TEXT, text_form, rounding=rounding)
         shutil.copyfile(tokenizer, staged / TOKENIZER)
         size_mb = sum(file.stat().st_size for file in staged.iterdir()) / 1e6
         (staged / CARD).write_text(model_card(card, precision, size_mb))
@@ -77,7 +79,14 @@ def export_bundle(
             name=card.name,
             version=card.version,
             licence=card.licence,
-            provenance=card.provenance | {"export": {"arithmetic": arithmetic, "versions": versions()}},
+            provenance=card.provenance
+            | {
+                "export": {
+                    "arithmetic": arithmetic,
+                    "text_arithmetic": text_form.arithmetic,
+                    "versions": versions(),
+                }
+            },
             embedding_dim=model.config.joint_dim,
             window_s=card.window_s,
             hop_s=card.hop_s,

@@ -40,8 +40,10 @@ class BundleRuntime:
         """
         self.bundle = bundle
         self.run_s = run_s
-        # Rounding to 8 bits makes a large step of the last bit that padding may change: equal lengths run together.
-        self._equal_lengths = arithmetic(bundle) == "int8"
+        # Rounding to 8 bits makes a large step of the last bit, which padding or a place in the batch may change:
+        # clips run alone, texts of one length together.
+        self._clips_alone = arithmetic(bundle) == "int8"
+        self._equal_texts = arithmetic(bundle, "text") == "int8"
         self.dim = bundle.manifest.embedding_dim
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -70,9 +72,9 @@ class BundleRuntime:
         lengths = np.array([len(wave) for wave in waves], np.int64)
         if lengths.min() == 0:
             raise ValueError("a clip has no samples")
-        most = int(self.run_s * self.bundle.manifest.sample_rate)
+        most = 0 if self._clips_alone else int(self.run_s * self.bundle.manifest.sample_rate)
         out = np.empty((len(waves), self.dim), np.float32)
-        for places in plan_runs(lengths.tolist(), most, equal=self._equal_lengths):
+        for places in plan_runs(lengths.tolist(), most, equal=False):
             batch = np.zeros((len(places), int(lengths[places].max())), np.float32)
             for row, place in zip(batch, places, strict=True):
                 row[: lengths[place]] = waves[place]
@@ -95,7 +97,7 @@ class BundleRuntime:
             return np.zeros((0, self.dim), np.float32)
         lengths = [len(row.ids) for row in rows]
         out = np.empty((len(rows), self.dim), np.float32)
-        for places in plan_runs(lengths, RUN_TOKENS, equal=self._equal_lengths):
+        for places in plan_runs(lengths, RUN_TOKENS, equal=self._equal_texts):
             ids = np.full((len(places), max(lengths[place] for place in places)), self._pad, np.int64)
             mask = np.zeros_like(ids)
             for i, place in enumerate(places):
@@ -117,10 +119,13 @@ class BundleRuntime:
         return 0
 
 
-def arithmetic(bundle: Bundle) -> str:
-    """What a bundle's sums are made in: fp32, fp16, int8 or int16."""
+def arithmetic(bundle: Bundle, tower: str = "speech") -> str:
+    """What the sums of a bundle's tower are made in: fp32, fp16, int8 or int16."""
     export = bundle.manifest.provenance.get("export")
-    return str(export.get("arithmetic", "fp32")) if isinstance(export, dict) else "fp32"
+    if not isinstance(export, dict):
+        return "fp32"
+    both = export.get("arithmetic", "fp32")
+    return str(export.get("text_arithmetic", both) if tower == "text" else both)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from model_export.bundle import Bundle, BundleError
 from model_export.export import export_bundle
 from model_export.official import load_tokenizer
-from model_export.runtime import BundleRuntime
+from model_export.quantize import Precision
+from model_export.runtime import BundleRuntime, arithmetic
 from model_export.verify import (
     Cosines,
     Scope,
@@ -105,6 +106,20 @@ def test_a_wrong_graph_is_refused_with_the_place(
     (out / "text.onnx").write_bytes(b"")
     with pytest.raises(BundleError, match=r"text\.onnx"):
         Bundle.load(out)
+
+
+def test_the_text_tower_may_have_sums_of_its_own(zipformer: Clsp, tokenizer: Path, card: Card, tmp_path: Path) -> None:
+    def export(name: str, **sums: Precision) -> Bundle:
+        return export_bundle(
+            zipformer, tokenizer, card, tmp_path / name, precision="int8", scope=QUICK, say=str, **sums
+        )
+
+    plain = export("plain")
+    mixed = export("mixed", arithmetic="int8", text_arithmetic="fp32")
+    assert (arithmetic(mixed), arithmetic(mixed, "text")) == ("int8", "fp32")
+    hashes = [{name: file.sha256 for name, file in b.manifest.files.items()} for b in (plain, mixed)]
+    assert hashes[0]["text.onnx"] == hashes[1]["text.onnx"]
+    assert hashes[0]["speech.onnx"] != hashes[1]["speech.onnx"]
 
 
 def test_the_floor_is_at_the_first_percentile() -> None:
