@@ -51,7 +51,7 @@ VOICES = (
         "cora",
         "A woman talks fast, at a brisk pace.",
         Part("af_nova", "", speed=1.5),
-        drift=Part("af_nova", "", speed=1.0),
+        drift=Part("af_nova", "", speed=0.85),
     ),
     Voice("dan", "A man speaks very slowly.", Part("am_onyx", "", speed=0.62)),
     Voice("eve", "A woman whispers.", Part("bf_lily", "", phonation="whispered", peak=0.3, language="en-gb")),

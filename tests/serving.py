@@ -1,5 +1,6 @@
 """What tests are given of a running service; a module of its own, because every folder's conftest has one name."""
 
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,3 +22,8 @@ class Server:
 
 
 Serve = Callable[..., AbstractContextManager[Server]]
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn`: what runs in the background of a shell ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -132,7 +133,9 @@ async def delete_item(collection: CollectionPath, item_id: ItemPath, services: S
         **problems(*_ITEM_CALL, "no-audio", "range-not-satisfiable"),
     },
 )
+@router.head("/{item_id}/audio", dependencies=[Depends(require_read)], include_in_schema=False)
 async def get_audio(collection: CollectionPath, item_id: ItemPath, services: ServicesDep) -> AudioResponse:
     """The clip as it was uploaded, where audio is kept. Answers `Range` requests."""
     path, media_type = await services.in_store("read", services.store.media_path, collection, item_id)
-    return AudioResponse(path, media_type=media_type, headers={"Cache-Control": "private, no-cache"})
+    stat = await services.in_store("read", os.stat, path)
+    return AudioResponse(path, media_type=media_type, stat_result=stat, headers={"Cache-Control": "private, no-cache"})

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import IdentityMismatch
+from index.errors import IdentityMismatch, ItemNotFound
 from index.types import CollectionKind
 from model_export.windows import pool_windows
 from service.api.clips import embed_clips, inline_clip
@@ -62,7 +62,7 @@ class MixedQuery:
 
 
 async def mix(services: Services, info: CollectionKind, parts: Sequence[QueryPart], deadline: float) -> MixedQuery:
-    """Embed and combine the parts. Raises ProblemError, IdentityMismatch, ItemNotFound and the engine's errors."""
+    """Embed and combine the parts. Raises ProblemError, IdentityMismatch and the engine's errors."""
     vectors, truncated = await _vectors(services, info, parts, deadline)
     is_text = [part.text is not None for part in parts]
     gain = TEXT_GAIN if any(is_text) and not all(is_text) else 1.0
@@ -91,9 +91,11 @@ async def _vectors(
         if part.vector is not None:
             found[i] = unit_vector(part.vector, info.dim, f"query[{i}].vector")
         elif part.item_id is not None:
-            found[i] = pool_windows(
-                await services.in_store("search", services.store.item_vectors, info.name, part.item_id)
-            )
+            try:
+                windows = await services.in_store("search", services.store.item_vectors, info.name, part.item_id)
+            except ItemNotFound as error:
+                raise ProblemError("unknown-item", str(error), field=f"query[{i}].item_id") from error
+            found[i] = pool_windows(windows)
     if uris:
         sources = [inline_clip(uri, f"query[{i}].audio", services) for i, uri in uris.items()]
         clips = await embed_clips(services, sources, deadline=deadline)

@@ -82,7 +82,16 @@ def holds(curve: ArrayLike, *, least_gap: float, throughout: bool) -> NDArray[np
     best = int(np.argmax(between))
     if upper[best] - lower[best] < least_gap:
         return np.full(len(values), throughout)
-    return np.asarray(values > (lower[best] + upper[best]) / 2)
+    return _steady(values > (lower[best] + upper[best]) / 2)
+
+
+def _steady(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask without lone windows: a style that holds for one window of several that overlap does not hold."""
+    if len(mask) < 3:
+        return mask
+    steady = mask.copy()
+    steady[1:-1] = mask[:-2].astype(int) + mask[1:-1] + mask[2:] >= 2
+    return steady
 
 
 def spans(windows: Sequence[tuple[float, float]], mask: NDArray[np.bool_]) -> list[tuple[float, float]]:

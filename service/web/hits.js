@@ -6,6 +6,8 @@ import { play } from "/web/player.js";
 import { MOST_SECONDS, soundOf, track } from "/web/waveform.js";
 
 const SHOWN_FACTS = 8;
+const LONGEST_FACT = 90;
+const LAST = ["text", "licence"];
 const CURVE_WINDOW_S = 3;
 let rows = [];
 
@@ -105,11 +107,16 @@ async function overTime(hit, text, wave, state) {
   });
 }
 
-/** Metadata as chips; one that is clicked becomes a filter. */
+/** Metadata as chips; one that is clicked becomes a filter. A caption leads, what is long or legal comes last. */
 function facts(metadata) {
-  return Object.entries(metadata).slice(0, SHOWN_FACTS).map(([name, value]) => {
+  const place = ([name]) => (name === "caption" ? -1 : LAST.indexOf(name) + 1);
+  return Object.entries(metadata).sort((a, b) => place(a) - place(b)).slice(0, SHOWN_FACTS).map(([name, value]) => {
+    if (name === "caption") return element("span", { className: "caption", textContent: value });
     const plain = typeof value !== "object" && String(value).length <= 24;
-    if (!plain) return element("span", { className: "fact", textContent: `${name}: ${value}` });
+    if (!plain) {
+      const words = `${name}: ${value}`;
+      return element("span", { className: "fact", title: words, textContent: words.length > LONGEST_FACT ? `${words.slice(0, LONGEST_FACT)}…` : words });
+    }
     const chip = button(`${name}: ${value}`, () => addFilter(name, value), { className: "fact" });
     chip.title = `Only clips with ${name} ${value}`;
     return chip;

@@ -5,6 +5,7 @@ import { all, choose, loadCollections, pathOf } from "/web/collections.js";
 import { play } from "/web/player.js";
 
 const PAGE = 50;
+const LONGEST = 160;
 let open = null;
 let cursor = null;
 
@@ -77,13 +78,14 @@ async function nextPage() {
 }
 
 function itemRow(item) {
-  const about = Object.entries(item.metadata).map(([name, value]) => `${name}: ${value}`).join(" · ");
+  const facts = Object.entries(item.metadata).map(([key, value]) => `${key}: ${value}`).join(" · ");
+  const about = facts.length > LONGEST ? `${facts.slice(0, LONGEST)}…` : facts;
   const name = item.filename ?? item.id;
   const row = element(
     "tr", {},
     element("td", { textContent: item.id }),
     element("td", { className: "n", textContent: `${item.duration_s.toFixed(1)} s` }),
-    element("td", { className: "hint", textContent: about }),
+    element("td", { className: "hint", textContent: about, title: facts }),
     element(
       "td", { className: "tools" },
       button("Play", () => play({ key: `${open}/${item.id}`, title: name, url: item.audio_url }), { disabled: !item.audio_url, ariaLabel: `Play ${name}` }),

@@ -68,19 +68,30 @@ function queryParts(text) {
 }
 
 async function run() {
-  await showing("Searching…", async () => {
-    const collection = chosen();
-    const text = $("query").value.trim();
-    if (!collection) throw new Error("There is no collection to search in");
-    if (!text && !likes.length) throw new Error("Say how it should sound, or choose a clip that it should sound like");
-    remember(text, collection.name);
-    const body = { query: queryParts(text), filter: parseFilter($("filter").value), top_k: Number($("top").value), diversity: Number($("variety").value) };
-    const answer = await postJson(`${pathOf(collection.name)}/search`, body);
-    showHits(answer.hits, { text, onMore: moreLike });
-    const cut = answer.truncated ? " The text was longer than the model reads." : "";
-    $("summary").textContent = `${answer.hits.length} hits in ${answer.took_ms.toFixed(1)} ms.${cut}`;
-    showUnderstood(answer.query);
-  });
+  await showing("Searching…", () => search().catch((error) => {
+    clear(); // what answered another query would pass for this one's
+    throw error;
+  }));
+}
+
+async function search() {
+  const collection = chosen();
+  const text = $("query").value.trim();
+  if (!collection) throw new Error("There is no collection to search in");
+  if (!text && !likes.length) throw new Error("Say how it should sound, or choose a clip that it should sound like");
+  remember(text, collection.name);
+  const body = { query: queryParts(text), filter: parseFilter($("filter").value), top_k: Number($("top").value), diversity: Number($("variety").value) };
+  const answer = await postJson(`${pathOf(collection.name)}/search`, body);
+  showHits(answer.hits, { text, onMore: moreLike });
+  const cut = answer.truncated ? " The text was longer than the model reads." : "";
+  $("summary").textContent = `${answer.hits.length} hits in ${answer.took_ms.toFixed(1)} ms.${cut}`;
+  showUnderstood(answer.query);
+}
+
+function clear() {
+  showHits([], { text: "", onMore: moreLike });
+  $("summary").textContent = "";
+  showUnderstood([]);
 }
 
 /** How the service read the query, where that is more than the words as typed. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from clsp_script import CLSP, LIBRARY, Run, run_clsp
+from serving import heed_interrupts
 
 from clsp_client import Client
 from service.cli_local import local_server
@@ -81,6 +83,17 @@ def test_audio_that_cannot_be_read_is_named_not_passed_over(online: Run, root: P
     assert "phone.m4a" in done.out and "an MP4 or M4A file" in done.out
 
 
+def opened_for_writing(pipe: Path) -> int:
+    """A descriptor of a pipe that somebody has opened to read from."""
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO and time.monotonic() < give_up
+        time.sleep(0.02)
+
+
 def test_an_interrupt_says_what_was_done_and_how_to_go_on(cli_server_url: str, tmp_path: Path) -> None:
     """The last file of the folder is a pipe: the command is interrupted while it waits to read from it."""
     folder = tmp_path / "stuck"
@@ -92,15 +105,19 @@ def test_an_interrupt_says_what_was_done_and_how_to_go_on(cli_server_url: str, t
     os.mkfifo(folder / "pipe.ogg")
     command = [str(CLSP), "ingest", "stuck", str(folder / "m.jsonl"), "--batch", "1"]
     environment = {**os.environ, "CLSP_URL": cli_server_url, "COLUMNS": "160", "NO_COLOR": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     with Client(cli_server_url) as client:
         client.create_collection("stuck")
         give_up = time.monotonic() + 60
         while not client.collection("stuck")["items"]:
             assert time.monotonic() < give_up and process.poll() is None
             time.sleep(0.02)
+    writer = opened_for_writing(folder / "pipe.ogg")  # so all before it has been dealt with
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
+    os.close(writer)
     assert process.returncode == 130
     assert "Stopped after 2 of 4 clips: 1 added, 1 failed." in err
     assert "Run the same command again to go on" in err

@@ -173,11 +173,13 @@ def test_a_failed_commit_lets_the_lock_go(tmp_path: Path) -> None:
 def test_closing_gives_up_a_build_and_loses_nothing(tmp_path: Path) -> None:
     settings = IndexSettings(flat_bytes=DIM * 4, delta_bytes=DIM * 4)
     items = [clip(f"{number:05}", [number], DIM) for number in range(3000)]
+    before = set(threading.enumerate())  # other stores of this process have such a thread, too
     with LocalStore(tmp_path, settings=settings) as store:
         store.create_collection("c", dim=DIM, identity="x")
         for start in range(0, len(items), 500):
             store.upsert("c", items[start : start + 500], identity="x")
-    assert "index-upkeep" not in {thread.name for thread in threading.enumerate()}
+        assert "index-upkeep" in {thread.name for thread in set(threading.enumerate()) - before}
+    assert "index-upkeep" not in {thread.name for thread in set(threading.enumerate()) - before}
     with LocalStore(tmp_path, settings=settings) as store:
         deadline = time.monotonic() + 60
         while store.upkeep.facts("c").saved < len(items) and time.monotonic() < deadline:

@@ -138,6 +138,24 @@ def test_audio_answers_ranges(client: httpx.Client, collection: str) -> None:
     assert part.headers["content-range"] == f"bytes 100-199/{len(data)}"
     assert "content-encoding" not in client.get(url).headers
     refused(client.get(url, headers={"Range": "bytes=99999999-"}), 416, "range-not-satisfiable")
+    whole = client.get(url, headers={"Range": "seconds=1-2"})
+    assert (whole.status_code, whole.content) == (200, data), "a unit that is unknown is no range"
+
+
+def test_audio_that_the_caller_has_is_not_sent_again(client: httpx.Client, collection: str) -> None:
+    data = clip(1)
+    add(client, collection, "a", data)
+    url = f"{collection}/items/a/audio"
+    head = client.head(url)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(data))
+    etag = head.headers["etag"]
+    for known in (etag, f'"another", W/{etag}', "*"):
+        same = client.get(url, headers={"If-None-Match": known, "Range": "bytes=0-9"})
+        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+    assert client.get(url, headers={"If-None-Match": '"another"'}).content == data
+    add(client, collection, "a", clip(1, seed=3))
+    assert client.get(url, headers={"If-None-Match": etag}).status_code == 200
 
 
 def test_ids_with_odd_characters_are_addressable(client: httpx.Client, collection: str) -> None:

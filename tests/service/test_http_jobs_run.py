@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from http_support import clip, data_uri, refused
 from jobs_support import clips, encoded_pieces, ended, hold_encoder, refusals, start, until
-from serving import Serve
+from serving import Serve, heed_interrupts
 
 from index.errors import StorageFailed, StoreLocked
 from service.jobs.errors import JobsBroken
@@ -122,7 +122,14 @@ def test_an_interrupted_terminal_leaves_the_job_running_and_says_so(
     with serve(data_dir=data_dir, ingest_roots=[tmp_path / "lib"], batch_audio_s=1.0) as own:
         waits, go = hold_encoder(own, after=2)
         command = [sys.executable, "-m", "service.cli", "ingest", "voices", "lib", "--server-side", "--url", own.url]
-        watching = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=plain_terminal())
+        watching = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=plain_terminal(),
+            preexec_fn=heed_interrupts,
+        )
         assert waits.wait(60)
         (job,) = own.client.get("/v1/jobs").json()["data"]
         until(own.client, job, lambda now: now["added"] == 2)

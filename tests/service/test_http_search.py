@@ -191,7 +191,12 @@ def test_unknown_names_are_404(library: tuple[httpx.Client, str]) -> None:
     refused(
         client.post("/v1/collections/none/search", json={"query": "a"}), 404, "unknown-collection", field="collection"
     )
-    refused(client.post(f"{path}/search", json={"query": [{"item_id": "none"}]}), 404, "unknown-item", field="id")
+    refused(
+        client.post(f"{path}/search", json={"query": [{"item_id": "none"}]}),
+        404,
+        "unknown-item",
+        field="query[0].item_id",
+    )
 
 
 def test_style_compares_how_it_is_spoken(client: httpx.Client, collection: str) -> None:
