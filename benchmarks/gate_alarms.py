@@ -2,7 +2,7 @@
 
     python benchmarks/gate_alarms.py [--reruns 200]
 
-The sets are those of `examples/gates/`: six voices, eight lines each, two takes of the same voices and one in which two
+The sets are those of `examples/gates/`: six voices, twelve lines each, two takes of the same voices and one in which two
 voices drifted. They are judged once, in this process; every rerun then draws lines anew with replacement. Without a
 change, each drawn line's two takes are dealt to "before" and "after" at random. With one, "after" is the drifted take.
 """
@@ -64,7 +64,7 @@ def main() -> None:
     args = parser.parse_args()
     takes = {name: asyncio.run(judged(GATES / f"{name}.jsonl")) for name in ("baseline", "good", "drifted")}
     rows = []
-    for lines in (8, 16, 32):
+    for lines in (8, 12):
         for confidence in (0.95, 0.99):
             gates = Gates(confidence=confidence, resamples=5000)
             alarms = found = named = strangers = 0
