@@ -11,6 +11,7 @@ from training.model import Clsp, WhisperConfig
 from training.model.whisper import from_whisper_keys
 
 WEIGHTS = "model.safetensors"
+RELEASED = "model."  # before each key of the released checkpoint
 
 
 class InitialWeightsError(ValueError):
@@ -48,11 +49,32 @@ def tokenizer_file(name: str) -> Path:
 
 
 def load_speech_tower(model: Clsp, folder: Path) -> None:
-    """Fill a Whisper speech tower from a folder with a `WhisperEncoder` state dict."""
-    if not isinstance(model.config.speech, WhisperConfig):
-        raise InitialWeightsError("only a Whisper speech tower starts from a Whisper encoder")
-    renamed = from_whisper_keys(load_file(folder / WEIGHTS), model.config.speech)
+    """Fill the speech tower: a Whisper one from a `WhisperEncoder` state dict, a Zipformer from keys that are ours.
+
+    Ours are the released checkpoint's, `encoder_embed.*` and `encoder.*`, with or without its prefix `model.`.
+    """
+    state = load_file(folder / WEIGHTS)
+    if isinstance(model.config.speech, WhisperConfig):
+        renamed = from_whisper_keys(state, model.config.speech)
+    else:
+        stripped = {key.removeprefix(RELEASED): value for key, value in state.items()}
+        renamed = {k: v.float() for k, v in stripped.items() if k.startswith(("encoder_embed.", "encoder."))}
     _fill(model, renamed, ("encoder_embed.", "encoder."), folder)
+
+
+def load_official(model: Clsp, folder: Path) -> None:
+    """Fill a whole model from the released checkpoint's safetensors, one file or shards.
+
+    Raises InitialWeightsError when there are none, or their keys and shapes are not the model's.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InitialWeightsError(f"{folder} has no .safetensors; pickles are not read")
+    found = {key.removeprefix(RELEASED): value.float() for file in files for key, value in load_file(file).items()}
+    unknown = sorted(found.keys() - model.state_dict().keys())
+    if unknown:
+        raise InitialWeightsError(f"{folder} has {len(unknown)} weights that the model lacks, such as {unknown[0]}")
+    _fill(model, found, ("",), folder)
 
 
 def load_text_tower(model: Clsp, folder: Path) -> None:
@@ -70,4 +92,7 @@ def _fill(model: Clsp, tensors: Mapping[str, Tensor], prefixes: tuple[str, ...],
     missing = [key for key in model.state_dict() if key.startswith(prefixes) and key not in tensors]
     if missing:
         raise InitialWeightsError(f"{folder} lacks {len(missing)} weights of the tower, the first is {missing[0]}")
-    model.load_state_dict(tensors, strict=False)
+    try:
+        model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise InitialWeightsError(f"{folder}: {error}") from error

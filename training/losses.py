@@ -10,18 +10,28 @@ def pairwise_loss(speech: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
     return multi_positive_loss(speech, text, logit_scale)
 
 
-def multi_positive_loss(speech: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
+def multi_positive_loss(
+    speech: Tensor, text: Tensor, logit_scale: Tensor, negatives: Tensor | None = None, owners: Tensor | None = None
+) -> Tensor:
     """Stage 2: speech [N, D], text [K N, D]; clip i owns texts i, i + N, ... Unit rows, scale exponentiated.
 
     A clip's target puts 1 / K on each of its texts; a text's target is its clip. The mean of both cross entropies.
-    Raises ValueError when texts are not a multiple of clips.
+    `negatives` [M, D] are captions that are false of the clips `owners` int64 [M]: one more wrong answer to their
+    owner's choice of text, and to nobody else's, for nobody knows whether they are true of other clips. Raises
+    ValueError when texts are not a multiple of clips.
     """
     clips, texts = speech.shape[0], text.shape[0]
     if texts % clips:
         raise ValueError(f"{texts} texts cannot be shared equally by {clips} clips")
     owner = torch.arange(texts, device=text.device) % clips
     target = F.one_hot(owner, clips).to(speech.dtype).T * (clips / texts)
-    return soft_target_loss(speech, text, logit_scale, target)
+    if negatives is None or owners is None or not len(negatives):
+        return soft_target_loss(speech, text, logit_scale, target)
+    logits = logit_scale * speech @ text.T
+    others = torch.arange(clips, device=text.device)[:, None] != owners[None]
+    wrong = (logit_scale * speech @ negatives.T).masked_fill(others, -1e4)
+    speech_to_text = F.cross_entropy(torch.cat([logits, wrong], 1), F.pad(target, (0, len(owners))))
+    return (speech_to_text + F.cross_entropy(logits.T, owner)) / 2
 
 
 def soft_target_loss(

@@ -1,0 +1,69 @@
+"""`clsp train` reads every caption format, and gives the same checkpoint for the same clips."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+import yaml
+from safetensors.torch import load_file
+from training_stages_support import ZIPFORMER, write_manifest, write_tokenizer
+from typer.testing import CliRunner
+
+from training.captions.formats import read_rows, write_rows
+from training.cli import train
+
+HEADS = {
+    "name": "heads",
+    "version": "1",
+    "licence": "Apache-2.0",
+    "model": {
+        **ZIPFORMER,
+        "speech": {"kind": "whisper", "dim": 32, "heads": 2, "feedforward_dim": 32, "layers": 1, "pool_layers": [1]},
+        "speech_head": {"kind": "residual", "hidden": 16},
+        "text_head": {"kind": "residual", "hidden": 16},
+    },
+    "train": {"steps": 5, "batch": 12, "warmup": 1},
+}
+
+
+def run(tmp_path: Path, manifest: Path, *more: str) -> typer.testing.Result:
+    plan = {**HEADS, "start": {"tokenizer": str(write_tokenizer(tmp_path / "words"))}}
+    (tmp_path / "heads.yaml").write_text(yaml.safe_dump(plan))
+    app = typer.Typer()
+    app.command()(train)
+    options = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    return CliRunner().invoke(app, [str(tmp_path / "heads.yaml"), "--manifest", str(manifest), *options, *more])
+
+
+def test_every_format_trains_the_same_heads(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "clips", 24)
+    names = ["plain.jsonl", "made_cuts.jsonl.gz", "made.parquet"]
+    found = []
+    for name in names:
+        path = tmp_path / "clips" / name
+        write_rows(path, read_rows(manifest))
+        result = run(tmp_path, path)
+        assert result.exit_code == 0, result.output
+        found.append(load_file(tmp_path / "out" / "model.safetensors"))
+    for other in found[1:]:
+        assert all(torch.equal(found[0][key], other[key]) for key in found[0])
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["provenance"]["clips"] == {"buzz": 16}
+
+
+def test_paths_may_start_elsewhere(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "clips", 24)
+    (tmp_path / "list.jsonl").write_text(manifest.read_text())
+    result = run(tmp_path, tmp_path / "list.jsonl", "--audio-root", str(tmp_path / "clips"))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("line", ["not json", '{"id": "no audio"}'])
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    manifest = write_manifest(tmp_path / "clips", 24)
+    with manifest.open("a") as file:
+        file.write(line + "\n")
+    result = run(tmp_path, manifest)
+    assert result.exit_code == 2
+    assert "25" in result.output.replace("\n", "")

@@ -1,0 +1,62 @@
+"""One of two processes: its share of a batch through the wrapped network, and what its gradients became."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from training_stages_support import stage_recipe
+
+from training.model import build_model
+from training.stages.gather import gathered_loss
+from training.stages.network import Network
+from training.stages.run import make_accelerator
+
+COUNTS = (3, 5)  # clips of each process: they need not be equal
+FALSE = ((1,), ())  # which of a process's clips bring a false caption
+
+
+def step(network: torch.nn.Module, parts: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of one process's part of the batch, as the trainer computes it."""
+    speech, text, scale = network(parts["wave"], parts["lengths"], parts["ids"], parts["mask"])
+    clips = len(speech)
+    return gathered_loss(speech, text[: 2 * clips].view(clips, 2, -1), scale, text[2 * clips :], parts["owners"])
+
+
+def share(whole: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
+    """A process's part: its clips, their two texts each, and its false captions, which come last."""
+    clips = slice(sum(COUNTS[:rank]), sum(COUNTS[: rank + 1]))
+    texts = list(range(2 * clips.start, 2 * clips.stop))
+    offset = 2 * sum(COUNTS) + sum(len(false) for false in FALSE[:rank])
+    rows = torch.tensor(texts + list(range(offset, offset + len(FALSE[rank]))))
+    return {
+        "wave": whole["wave"][clips],
+        "lengths": whole["lengths"][clips],
+        "ids": whole["ids"][rows],
+        "mask": whole["mask"][rows],
+        "owners": torch.tensor(FALSE[rank], dtype=torch.int64),
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    tokenizer, folder, rank = Path(sys.argv[1]), Path(sys.argv[2]), int(os.environ["RANK"])
+    recipe = stage_recipe(tokenizer)
+    accelerator = make_accelerator(recipe, cpu=True)
+    assert accelerator.num_processes == 2
+    model = build_model(recipe.model)
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    network = Network(model, recipe)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    wrapped, _ = accelerator.prepare(network, optimiser)
+    wrapped.eval()
+    whole, loss = step(wrapped, share(load_file(folder / "batch.safetensors"), rank))
+    accelerator.backward(whole)
+    found = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+    save_file({**found, "loss": loss}, folder / f"rank{rank}.safetensors")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()
