@@ -84,6 +84,17 @@ def test_stretches_become_files(clips: list[Row], tmp_path: Path) -> None:
     assert [clip.path for clip in again] == [clip.path for clip in found]
 
 
+def test_a_channel_that_was_laid_over_is_no_channel_of_the_file(clips: list[Row], tmp_path: Path) -> None:
+    laid = {"noise": {"snr_db": 12.0}}
+    rows = [{**row, "channel": laid} for row in captioned(clips[:2])]
+    for name in ("m.jsonl", "m_cuts.jsonl"):
+        write_rows(tmp_path / name, rows)
+        assert [row["channel"] for row in read_rows(tmp_path / name)] == [laid] * 2
+        assert [clip.path.resolve() for clip in read_clips(tmp_path / name)] == [
+            Path(row["path"]).resolve() for row in rows
+        ]
+
+
 def test_speakers_are_never_split_and_shares_are_kept(tmp_path: Path) -> None:
     rows = [{"id": f"{s}-{i}", "path": "/a.wav", "speaker": f"s{s}"} for s in range(2000) for i in range(2)]
     shares = Shares(dev=0.1, test=0.2)

@@ -84,6 +84,7 @@ def write_manifest(folder: Path, clips: int = 60) -> Path:
         ]
         split = ("train", "train", "train", "train", "dev", "test")[(i // 4) % 6]
         row = {"id": f"c{i}", "path": f"{i}.wav", "split": split, "source": "buzz", "speaker": str(i)}
+        row["channel"] = {"noise": {"snr_db": 20.0}} if high else None  # as training.build_data tells what it laid over
         rows.append(row | {"duration_s": len(time) / 16000, "attributes": words, "captions": captions})
     (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder / "manifest.jsonl"

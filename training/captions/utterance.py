@@ -15,6 +15,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from training.captions.formats.rows import audio_channel
+
 SAMPLE_RATE = 16_000
 
 Wave = NDArray[np.float32]
@@ -48,8 +50,8 @@ class Utterance:
             audio=Path(row["path"]),
             start_s=start,
             duration_s=None if told is None else float(told),
-            channel=row.get("channel"),
-            whole=row.get("start_s") is None and row.get("channel") is None,
+            channel=audio_channel(row),
+            whole=row.get("start_s") is None and audio_channel(row) is None,
             fields=row,
         )
 

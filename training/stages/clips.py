@@ -11,14 +11,14 @@ import soundfile
 from lhotse import CutSet, MonoCut
 
 from training.captions.formats import Row, read_rows
-from training.captions.formats.rows import FormatError
+from training.captions.formats.rows import FormatError, audio_channel
 from training.captions.formats.training import Shares, for_training
 from training.data import stable_seed
 from training.stages.errors import NothingToTrainError
 from training.stages.recipe import AudioPart
 from training.stages.tasks import captions_of
 
-KEPT = ("id", "path", "start_s", "duration_s", "channel", "captions", "source", "speaker")
+KEPT = ("id", "path", "start_s", "duration_s", "captions", "source", "speaker")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class SplitCuts:
 def cut_of(row: Row) -> MonoCut:
     """A cut that tells the sampler its seconds and carries what is needed to load it; the audio is loaded later."""
     kept = {name: row[name] for name in KEPT if row.get(name) is not None}
+    if (channel := audio_channel(row)) is not None:
+        kept["channel"] = channel
     start = float(row.get("start_s") or 0.0)
     return MonoCut(id=row["id"], start=start, duration=row["duration_s"], channel=0, custom={"row": kept})
 

@@ -12,7 +12,7 @@ from typing import Any
 import soundfile
 
 from training.captions.formats.jsonl import dump, objects, open_text
-from training.captions.formats.rows import FormatError, Row, written_whole
+from training.captions.formats.rows import FormatError, Row, audio_channel, written_whole
 
 CAPTIONS = ("short_captions", "long_captions")
 # Supervision fields of Lhotse's own -> ours.
@@ -73,7 +73,8 @@ def write(path: Path, rows: Iterable[Row]) -> int:
 
 def cut_of(row: Row) -> dict[str, Any]:
     """A row as a cut. Raises FormatError when its audio's header cannot be read."""
-    fields = {k: v for k, v in row.items() if k not in ("cut", "id", "path", "start_s", "duration_s", "channel")}
+    placed = ["cut", "id", "path", "start_s", "duration_s"] + ["channel"] * (audio_channel(row) is not None)
+    fields = {k: v for k, v in row.items() if k not in placed}
     own = {name: fields.pop(ours) for name, ours in OWN.items() if fields.get(ours) is not None}
     cut = _copied(row) if row.get("cut") else _new(row)
     supervisions = cut.get("supervisions") or []
@@ -109,12 +110,12 @@ def _new(row: Row) -> dict[str, Any]:
     start = float(row.get("start_s") or 0.0)
     told = row.get("duration_s") if row.get("start_s") is not None else None
     duration = float(told) if told else recording["duration"] - start
-    channel = row.get("channel")
+    channel = audio_channel(row)
     return {
         "id": row["id"],
         "start": start,
         "duration": min(duration, recording["duration"] - start),
-        "channel": int(channel) if channel is not None else 0,
+        "channel": channel if channel is not None else 0,
         "recording": recording,
         "type": "MonoCut",
     }

@@ -47,6 +47,15 @@ def normalise(line: Mapping[str, Any], root: Path) -> Row:
     return row
 
 
+def audio_channel(row: Mapping[str, Any]) -> int | None:
+    """Which channel of its file a row is; None for all of them.
+
+    What a build of `training.build_data` calls `channel` is the room and codec that it laid over a clip: not this.
+    """
+    told = row.get("channel")
+    return told if isinstance(told, int) else None
+
+
 def portable(row: Mapping[str, Any], folder: Path) -> Row:
     """A row for a file in `folder`: its audio by a relative path, so that both can move together; no cut."""
     row = {k: v for k, v in row.items() if k != "cut"}
