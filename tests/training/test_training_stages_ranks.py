@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from training_stages_rank import COUNTS, FALSE, step
 from training_stages_support import stage_recipe, train_tiny, write_manifest, write_recipe, write_tokenizer
 
 from training.model import build_model
+from training.stages.gather import gathered_loss
 from training.stages.network import Network
 from training.stages.state import states
 
@@ -41,6 +43,19 @@ def two_processes(command: list[str]) -> None:
         for process in running:
             process.kill()
     assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+
+
+@pytest.mark.parametrize(("stage", "texts"), [("stage1", 1), ("stage2", 2)])
+def test_one_process_has_the_papers_loss(reference: Path, stage: str, texts: int) -> None:
+    golden = np.load(reference / "golden_losses.npz")
+    speech = torch.from_numpy(golden["speech"]).requires_grad_()
+    text = torch.from_numpy(golden["text"]).requires_grad_()
+    scale = torch.tensor(float(golden["logit_scale"]), requires_grad=True)
+    whole, told = gathered_loss(speech, text[: 6 * texts].view(texts, 6, -1).transpose(0, 1), scale)
+    assert told.item() == pytest.approx(float(golden[f"{stage}_loss"]), abs=1e-5)
+    whole.backward()
+    for name, ours in (("speech", speech.grad), ("text", text.grad), ("logit_scale", scale.grad)):
+        assert np.abs(ours.numpy() - golden[f"{stage}_grad_{name}"]).max() < 1e-5
 
 
 def test_gathered_loss_and_gradients_are_those_of_one_process(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The training loop: one step, what is written down of it, and the state from which the next process goes on."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Trainer:
         self.step, self.place = 0, Place()
         self.best: float | None = None
         self.writer: SummaryWriter | None = None
+        self.heard_s, self.since = 0.0, time.monotonic()
 
     @property
     def states(self) -> Path:
@@ -88,11 +90,7 @@ class Trainer:
             figures = self._one_step(next(batches))
             last = self.step == self.recipe.stage.steps
             if self.step % options.log_every == 0 or last:
-                self._log("train", figures)
-                self.say(
-                    f"step {self.step}/{self.recipe.stage.steps}, epoch {self.place.epoch + 1}: "
-                    f"loss {figures['loss']:.3f}, logit scale {figures['logit_scale']:.1f}"
-                )
+                self._report(figures)
             if self.step % options.validate_every == 0 or last:
                 self._validate()
             if self.step % options.save_every == 0 or last:
@@ -136,9 +134,20 @@ class Trainer:
         self.average.update(self.step)
         self.step += 1
         self.place = batch.after
+        self.heard_s += batch.seconds
         figures = {"loss": float(loss), "logit_scale": float(scale.detach()), "rate": share, "task1": batch.task1}
         figures |= {"clips": float(len(speech)), "audio_s": batch.seconds, "epoch": float(self.place.epoch)}
         return figures | ({"gradient_norm": float(norm)} if norm is not None else {})
+
+    def _report(self, figures: dict[str, float]) -> None:
+        now = time.monotonic()
+        figures["audio_s_per_s"] = self.heard_s / max(1e-9, now - self.since)  # of this process
+        self.heard_s, self.since = 0.0, now
+        self._log("train", figures)
+        self.say(
+            f"step {self.step}/{self.recipe.stage.steps}, epoch {self.place.epoch + 1}: loss {figures['loss']:.3f}, "
+            f"logit scale {figures['logit_scale']:.1f}, {figures['audio_s_per_s']:.0f} s of audio a second"
+        )
 
     def _validate(self) -> None:
         """Measure the average on the held-out clips and keep it where it is the best so far."""
