@@ -117,7 +117,7 @@ def test_it_minimises() -> None:
     inputs = torch.randn(256, 4)
     truth = (inputs[:, :1] * inputs[:, 1:2]).tanh()
     losses = []
-    for step in range(300):
+    for step in range(150):
         optimiser.zero_grad()
         loss = (model(inputs) - truth).square().mean()
         losses.append(loss.item())

@@ -76,7 +76,12 @@ PAPERS = {
 
 
 @pytest.mark.parametrize(
-    ("changes", "fatal"), [({}, 5), ({}, 0), (PAPERS, 5)], ids=["adamw", "adamw, in a save", "scaled_adam, lora"]
+    ("changes", "fatal"),
+    [
+        pytest.param({}, 0, id="adamw, in a save"),
+        pytest.param(PAPERS, 5, id="scaled_adam and adapters, in a step"),
+        pytest.param({}, 5, id="adamw, in a step", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed_is_as_never_killed(
     manifest: Path, tokenizer: Path, tmp_path: Path, changes: dict[str, Any], fatal: int

@@ -23,6 +23,7 @@ WORDS = ["a", "high", "low", "fast", "slow", "voice", "man", "woman", "with", "t
 ZIPFORMER = {
     "speech": {
         "kind": "zipformer",
+        "feature_dim": 32,
         "downsampling_factor": [1, 2],
         "num_encoder_layers": [1, 1],
         "encoder_dim": [16, 24],
