@@ -2,8 +2,8 @@
 
     python benchmarks/gate_alarms.py [--reruns 200]
 
-The sets are those of `examples/gates/`: six voices, twelve lines each, two takes of the same voices and one in which two
-voices drifted. They are judged once, in this process; every rerun then draws lines anew with replacement. Without a
+The sets are those of `examples/gates/`: six voices, twelve lines each, two takes of the same voices and one in which
+two voices drifted. They are judged once, in this process; every rerun then draws lines anew with replacement. Without a
 change, each drawn line's two takes are dealt to "before" and "after" at random. With one, "after" is the drifted take.
 """
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 
 from training.calibrate import fit_calibration
 from training.captions.formats.training import cut_out
@@ -30,9 +29,7 @@ FREE = {"name", "version", "licence", "run", "window", "provenance"}  # may chan
 
 def make_accelerator(recipe: StageRecipe, *, cpu: bool = False) -> Accelerator:
     """The processes and devices of this run, as `accelerate launch` or `torchrun` started them."""
-    # Towers that do not learn leave nothing unused: their parameters ask for no gradient.
-    parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(mixed_precision=recipe.run.precision, cpu=cpu, kwargs_handlers=[parallel])
+    return Accelerator(mixed_precision=recipe.run.precision, cpu=cpu)
 
 
 def run_stage(
@@ -88,7 +85,7 @@ def run_stage(
         trainer.restore(last)
         tell(f"going on after step {trainer.step}")
     learning = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
-    tell(f"{learning:,} parameters learn; {accelerator.num_processes} processes on {accelerator.device.type}")
+    tell(f"{learning:,} parameters learn; processes: {accelerator.num_processes}, on {accelerator.device.type}")
     trainer.train(on_step)
     trainer.finish()
     report: dict[str, Any] = {}
