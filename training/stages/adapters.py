@@ -1,10 +1,11 @@
 """Low-rank adapters on a tower's linear layers (LoRA, arXiv 2106.09685), by peft; merged into plain weights."""
 
 import re
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear as AdaptedLinear
 from torch import Tensor, nn
 
 from training.stages.recipe import TowerPart
@@ -21,7 +22,9 @@ def add_adapters(module: nn.Module, options: TowerPart) -> int:
     chosen = [name for name in linear if re.search(options.targets, name)]
     if not chosen:
         raise ValueError(f"towers.*.targets {options.targets!r} is in no linear layer's name, such as {linear[:3]}")
-    config = LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=chosen)
+    # Its type says int, but it is only divided by.
+    scale: dict[str, Any] = {"lora_alpha": options.alpha}
+    config = LoraConfig(r=options.rank, lora_dropout=options.dropout, target_modules=chosen, **scale)
     module.requires_grad_(False)
     inject_adapter_in_model(config, module, NAME)
     return len(chosen)
@@ -33,7 +36,7 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
     deltas = {
         f"{name}.weight": part.get_delta_weight(NAME)
         for name, part in model.named_modules()
-        if isinstance(part, LoraLayer)
+        if isinstance(part, AdaptedLinear)
     }
     plain = {}
     for key, value in model.state_dict().items():
