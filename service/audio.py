@@ -115,6 +115,8 @@ def _admit(data: bytes, limits: AudioLimits) -> Container:
     container = containers.sniff(data)
     if container is None:
         raise AudioError("unsupported", f"this is {containers.describe(data)}; send {ACCEPTED}")
+    if container == "ogg" and (codec := containers.foreign_codec(data)):
+        raise AudioError("unsupported", f"this is {codec} in an OGG file; send {ACCEPTED}")
     if cut := containers.find_cut(data, container):
         raise AudioError("truncated", f"the {container.upper()} file is cut off: {cut}")
     if container == "ogg" and containers.chained_streams(data) > 1:

@@ -26,6 +26,10 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 INDEXES = ("faiss-cpu", "faiss-gpu-cu12")
 TRAIN = ("torch", "transformers", "lhotse", "onnx")
 
+# One name a check, whatever becomes of it: scripts find it in --json by its name.
+PROVIDERS, BUNDLE, ENCODERS = "execution providers", "bundle", "encoders"
+CPU, DATA, MILVUS, KEYS = "cpu quota", "data folder", "milvus", "api keys"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -71,12 +75,19 @@ def examine(bundle: Path | None, data_dir: Path | None) -> Iterator[Finding]:
     except (ImportError, ValueError) as error:
         yield Finding("settings", "broken", str(error))
         return
-    checks: tuple[Callable[[Settings], Finding], ...] = (_providers, _bundle, _inference, _cpu, data_folder, _keys)
-    for check in checks:
+    checks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
+        (PROVIDERS, _providers),
+        (BUNDLE, _bundle),
+        (ENCODERS, _inference),
+        (CPU, _cpu),
+        (MILVUS if settings.milvus_uri else DATA, data_folder),
+        (KEYS, _keys),
+    )
+    for name, check in checks:
         try:
             yield check(settings)
         except Exception as error:  # a broken installation fails in ways nobody lists; each is a finding
-            yield Finding(check.__name__.strip("_").replace("_", " "), "broken", f"{type(error).__name__}: {error}")
+            yield Finding(name, "broken", f"{type(error).__name__}: {error}")
 
 
 def _python() -> Finding:
@@ -86,8 +97,8 @@ def _python() -> Finding:
 
 def _packages() -> Iterator[Finding]:
     yield _required("packages", BASE)
-    yield _one_of("inference", RUNTIMES)
-    yield _one_of("index", INDEXES)
+    yield _one_of("onnx runtime", RUNTIMES)
+    yield _one_of("faiss", INDEXES)
     missing = [name for name in TRAIN if _version(name) is None]
     if missing:
         yield Finding("train extra", "note", f"not installed ({', '.join(missing)}): serving does not need it")
@@ -121,7 +132,7 @@ def _providers(settings: Settings) -> Finding:
     import onnxruntime
 
     providers = list(onnxruntime.get_available_providers())
-    return Finding("execution providers", "ok" if providers else "broken", ", ".join(providers) or "none")
+    return Finding(PROVIDERS, "ok" if providers else "broken", ", ".join(providers) or "none")
 
 
 def _bundle(settings: Settings) -> Finding:
@@ -130,11 +141,11 @@ def _bundle(settings: Settings) -> Finding:
     try:
         bundle = Bundle.load(settings.bundle, verify=True)
     except BundleError as error:
-        return Finding("bundle", "broken", str(error))
+        return Finding(BUNDLE, "broken", str(error))
     manifest = bundle.manifest
     size = sum(entry.bytes for entry in manifest.files.values()) / 1e6
     return Finding(
-        "bundle",
+        BUNDLE,
         "ok",
         f"{manifest.name} {manifest.version} ({manifest.licence}) at {bundle.path}: {manifest.embedding_dim} "
         f"dimensions, {size:.1f} MB, {len(manifest.files)} hashes hold, fingerprint {bundle.fingerprint()[:12]}",
@@ -155,7 +166,7 @@ def _inference(settings: Settings) -> Finding:
     took = time.perf_counter() - started
     unit = bool(np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3))
     detail = f"both encoders ran on {', '.join(runtime.providers)}; loading and running took {took:.1f} s"
-    return Finding("encoders", "ok" if unit else "broken", detail if unit else "the vectors are not of unit length")
+    return Finding(ENCODERS, "ok" if unit else "broken", detail if unit else "the vectors are not of unit length")
 
 
 def _cpu(settings: Settings) -> Finding:
@@ -163,7 +174,7 @@ def _cpu(settings: Settings) -> Finding:
 
     usable = available_cpus()
     detail = f"{usable} usable of {os.cpu_count()}; an encoder gets {settings.threads or 'as many'} threads"
-    return Finding("cpu quota", "ok", detail)
+    return Finding(CPU, "ok", detail)
 
 
 def data_folder(settings: Settings) -> Finding:
@@ -178,16 +189,16 @@ def data_folder(settings: Settings) -> Finding:
         parent = next(p for p in folder.parents if p.exists())
         writable = os.access(parent, os.W_OK | os.X_OK)
         detail = f"{folder} will be created" if writable else f"{folder}: {parent} is not writable"
-        return Finding("data folder", "ok" if writable else "broken", detail)
+        return Finding(DATA, "ok" if writable else "broken", detail)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return Finding("data folder", "broken", f"{folder} is not a writable folder")
+        return Finding(DATA, "broken", f"{folder} is not a writable folder")
     if not (folder / "lock").exists():
-        return Finding("data folder", "ok", f"{folder} is writable and not in use")
+        return Finding(DATA, "ok", f"{folder} is writable and not in use")
     try:
         FolderLock(folder).release()
     except StoreLocked as error:
-        return Finding("data folder", "note", f"{error}: a service is running on it")
-    return Finding("data folder", "ok", f"{folder} is writable and not in use")
+        return Finding(DATA, "note", f"{error}: a service is running on it")
+    return Finding(DATA, "ok", f"{folder} is writable and not in use")
 
 
 def _milvus(settings: Settings) -> Finding:
@@ -198,16 +209,16 @@ def _milvus(settings: Settings) -> Finding:
     try:
         store = open_store(settings)
     except IndexingError as error:
-        return Finding("index", "broken", f"{settings.milvus_uri}: {error}")
+        return Finding(MILVUS, "broken", f"{settings.milvus_uri}: {error}")
     collections = len(store.list_collections())
     store.close()
-    return Finding("index", "ok", f"{collections} collections in Milvus at {settings.milvus_uri}")
+    return Finding(MILVUS, "ok", f"{collections} collections in Milvus at {settings.milvus_uri}")
 
 
 def _keys(settings: Settings) -> Finding:
     if settings.api_keys:
         names = ", ".join(f"{key.name} ({'+'.join(sorted(key.scopes))})" for key in settings.api_keys)
-        return Finding("api keys", "ok", names)
+        return Finding(KEYS, "ok", names)
     if settings.host in ("127.0.0.1", "localhost", "::1"):
-        return Finding("api keys", "ok", "none, and only this machine can connect")
-    return Finding("api keys", "note", f"none: whoever reaches {settings.host}:{settings.port} can read and write")
+        return Finding(KEYS, "ok", "none, and only this machine can connect")
+    return Finding(KEYS, "note", f"none: whoever reaches {settings.host}:{settings.port} can read and write")

@@ -20,6 +20,15 @@ _STREAMED_SIZE = 0x7FFFF000
 _SLOPPY_BYTES = 64
 _MAX_CHUNKS = 1000
 _OGG_HEADER = 27
+# The first packet of an OGG stream begins with its codec's mark: what libsndfile does not decode it calls damaged.
+_FOREIGN_CODECS: tuple[tuple[bytes, str], ...] = (
+    (b"\x7fFLAC", "FLAC"),
+    (b"fLaC", "FLAC"),
+    (b"Speex   ", "Speex"),
+    (b"\x80theora", "Theora video"),
+    (b"BBCD\0", "Dirac video"),
+    (b"PCM     ", "PCM"),
+)
 _XING_WITH_COUNT = re.compile(rb"(?:Xing|Info)\x00\x00\x00[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "an MP4 or M4A file"),
@@ -75,6 +84,12 @@ def find_cut(data: bytes, container: Container) -> str | None:
     if container == "ogg":
         return _ogg_cut(data)
     return None
+
+
+def foreign_codec(data: bytes) -> str | None:
+    """What an OGG file holds instead of Vorbis or Opus; None where it is one of these, or cannot be told."""
+    first = _OGG_HEADER + (data[_OGG_HEADER - 1] if len(data) >= _OGG_HEADER else 0)
+    return next((name for mark, name in _FOREIGN_CODECS if data[first : first + len(mark)] == mark), None)
 
 
 def chained_streams(data: bytes) -> int:

@@ -44,6 +44,16 @@ def test_doctor_sees_a_changed_bundle(clsp: Run, tmp_path: Path) -> None:
     assert "tokenizer.json" in found["bundle"]["detail"]
 
 
+def test_doctor_names_a_check_alike_whether_it_holds_or_not(clsp: Run, tmp_path: Path) -> None:
+    _, sound = _findings(clsp)
+    copy = shutil.copytree(BUNDLE, tmp_path / "bundle")
+    (copy / "speech.onnx").write_bytes(b"not a graph")
+    status, broken = _findings(clsp, "--bundle", copy)
+    assert status == 1
+    assert broken.keys() == sound.keys()
+    assert {name for name, one in broken.items() if one["status"] == "broken"} == {"bundle", "encoders"}
+
+
 def test_doctor_sees_what_the_data_folder_is(clsp: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     status, found = _findings(clsp, "--data-dir", tmp_path / "file")

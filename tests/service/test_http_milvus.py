@@ -86,7 +86,7 @@ def test_audio_on_milvus_needs_a_shared_folder() -> None:
 
 def test_doctor_says_whether_milvus_answers(milvus_uri: str) -> None:
     there = data_folder(Settings(milvus_uri=milvus_uri, keep_media=False))
-    assert (there.status, there.check) == ("ok", "index")
+    assert (there.status, there.check) == ("ok", "milvus")
     gone = data_folder(Settings(milvus_uri="http://127.0.0.1:9", keep_media=False, milvus_timeout_s=0.5))
     assert gone.status == "broken"
     assert "127.0.0.1:9" in gone.detail

@@ -12,6 +12,7 @@ import soxr
 from audio_files import FORMATS, LOSSY, encode, voice
 
 from service.audio import SAMPLE_RATE, AudioError, AudioLimits, decode
+from service.containers import ACCEPTED
 from service.settings import Settings
 
 LIMITS = AudioLimits()
@@ -158,6 +159,14 @@ def test_empty_foreign_and_renamed_files() -> None:
     assert refusal(bytes(5000)).code == "unsupported"
     assert refusal(b"RIFF\x24\0\0\0WAVEfmt ").code == "truncated"
     assert refusal(b"RIFF\x24\0\0\0WAVE" + b"garbage!" * 100).code in ("truncated", "unreadable")
+
+
+@pytest.mark.parametrize(("mark", "codec"), [(b"\x7fFLAC\x01\x00\x00", "FLAC"), (b"Speex   ", "Speex")])
+def test_an_ogg_file_of_another_codec_is_named(mark: bytes, codec: str) -> None:
+    data = encode(voice(1.0), SAMPLE_RATE, "ogg-opus")
+    error = refusal(data.replace(b"OpusHead", mark, 1))
+    assert (error.code, error.detail) == ("unsupported", f"this is {codec} in an OGG file; send {ACCEPTED}")
+    assert refusal(data[:27]).code == "truncated"
 
 
 def test_chained_ogg_streams_are_refused_not_cut() -> None:
