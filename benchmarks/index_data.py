@@ -8,7 +8,10 @@ all be equally far from each other, which no collection of recordings is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -57,3 +60,39 @@ class Exact:
 def recall(found: list[list[int]], exact: np.ndarray) -> float:
     """Share of the exact ten that were found, over all queries."""
     return sum(len(set(one) & set(best.tolist())) for one, best in zip(found, exact, strict=True)) / exact.size
+
+
+def timed(
+    search: Callable[[np.ndarray], Any],
+    asked: np.ndarray,
+    exact: np.ndarray,
+    clients: int,
+    before: Callable[[], None] = lambda: None,
+    ids: Callable[[Any], list[int]] = list,
+) -> dict[str, float]:
+    """What `search` takes for queries [q, D] with so many callers, and what share of the `exact` ids it finds.
+
+    Not timed are a warm-up, `before`, and `ids`, which reads the ids off what a search gave.
+    """
+
+    def one(query: np.ndarray) -> tuple[tuple[float, float], list[int]]:
+        before()
+        begun, worked = time.perf_counter(), time.thread_time()
+        found = search(query)
+        spent = (time.perf_counter() - begun, time.thread_time() - worked)
+        return spent, ids(found)
+
+    for query in asked[:20]:
+        one(query)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        done = list(pool.map(one, asked))
+    wall_s = time.perf_counter() - started
+    times, worked = 1000 * np.array([spent for spent, _ in done]).T
+    return {
+        "recall@10": recall([found for _, found in done], exact),
+        "cpu p50 ms": float(np.percentile(worked, 50)),
+        "p50 ms": float(np.percentile(times, 50)),
+        "p99 ms": float(np.percentile(times, 99)),
+        "per s": len(done) / wall_s,
+    }

@@ -10,14 +10,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from index_data import DIM, queries, recall, vectors
+from index_data import DIM, queries, timed, vectors
 
 M, EF_BUILD = 16, 100
 EFFORTS = (8, 16, 32, 64, 128, 256)
@@ -198,27 +197,7 @@ def _measure(peer: Peer, path: Path, told: Path, exact: np.ndarray) -> None:
 
 
 def _timed(peer: Peer, effort: int, exact: np.ndarray, clients: int) -> dict[str, float]:
-    def one(query: np.ndarray) -> tuple[tuple[float, float], list[int]]:
-        begun, worked = time.perf_counter(), time.thread_time()
-        found = peer.search(query, effort)
-        return (time.perf_counter() - begun, time.thread_time() - worked), found
-
-    asked = queries()
-    for query in asked[:20]:
-        one(query)
-    started = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        done = list(pool.map(one, asked))
-    wall_s = time.perf_counter() - started
-    times, worked = 1000 * np.array([spent for spent, _ in done]).T
-    return {
-        "clients": clients,
-        "recall@10": recall([ids for _, ids in done], exact),
-        "cpu p50 ms": float(np.percentile(worked, 50)),
-        "p50 ms": float(np.percentile(times, 50)),
-        "p99 ms": float(np.percentile(times, 99)),
-        "per s": len(done) / wall_s,
-    }
+    return {"clients": clients, **timed(lambda query: peer.search(query, effort), queries(), exact, clients)}
 
 
 def _resident() -> int:

@@ -13,7 +13,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from index_scale import COLUMNS
 from plot import line_plot
-from publish import markdown
+from publish import filled
 from results import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "index.md"
@@ -26,14 +26,7 @@ def main() -> int:
     page = PAGE.read_text("utf-8")
     PLOTS.mkdir(exist_ok=True)
     for name, columns in (("index_scale", COLUMNS), ("index_http", HTTP)):
-        path = RESULTS / f"{name}.json"
-        if path.exists():
-            result = json.loads(path.read_text("utf-8"))
-            head, rest = page.split(f"<!-- {name}: begin -->")
-            _, tail = rest.split(f"<!-- {name}: end -->")
-            machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-            body = f"{markdown(columns, result['rows'])}\n\nMachine: {machine}."
-            page = f"{head}<!-- {name}: begin -->\n{body}\n<!-- {name}: end -->{tail}"
+        page, _ = filled(page, name, columns)
     PAGE.write_text(page, "utf-8")
     curves = RESULTS / "index_curves.json"
     if curves.exists():

@@ -17,21 +17,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from index_data import DIM, Exact, queries, recall, vectors
+from index_data import DIM, Exact, queries, timed, vectors
 from index_peers import EFFORTS, PEERS
 from results import BUNDLE, console, report
 
 from index.filters import parse_filter
 from index.plan import MIB, IndexSettings
 from index.store import LocalStore
-from index.types import NewItem, NewSegment
+from index.types import Hit, NewItem, NewSegment
 from model_export.bundle import Bundle
 from service.engine.identity import embedding_identity
 
@@ -149,30 +148,19 @@ def _timed(
 ) -> dict[str, float]:
     parsed = parse_filter(where) if where else None
 
-    def one(query: np.ndarray) -> tuple[tuple[float, float], list[int]]:
-        if fresh:
-            store.patch_metadata("c", "0", {"touched": time.perf_counter()})  # Forgets the filter's answer.
-        begun, worked = time.perf_counter(), time.thread_time()
-        hits = store.search("c", query, top_k=10, where=parsed, effort=effort)
-        spent = (time.perf_counter() - begun, time.thread_time() - worked)
-        return spent, [int(hit.item_id) for hit in hits]
+    def search(query: np.ndarray) -> list[Hit]:
+        return store.search("c", query, top_k=10, where=parsed, effort=effort)
 
-    if fresh:
-        asked, exact = asked[:20], exact[:20]
-    for query in asked[:20]:
-        one(query)
-    started = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        done = list(pool.map(one, asked))
-    wall_s = time.perf_counter() - started
-    times, worked = 1000 * np.array([spent for spent, _ in done]).T
-    return {
-        "recall@10": recall([ids for _, ids in done], exact),
-        "cpu p50 ms": float(np.percentile(worked, 50)),
-        "p50 ms": float(np.percentile(times, 50)),
-        "p99 ms": float(np.percentile(times, 99)),
-        "per s": len(done) / wall_s,
-    }
+    def ids(hits: list[Hit]) -> list[int]:
+        return [int(hit.item_id) for hit in hits]
+
+    if not fresh:
+        return timed(search, asked, exact, clients, ids=ids)
+
+    def forget() -> None:
+        store.patch_metadata("c", "0", {"touched": time.perf_counter()})  # with any write goes the filter's answer
+
+    return timed(search, asked[:20], exact[:20], clients, before=forget, ids=ids)
 
 
 def _adding(store: LocalStore, size: int, asked: np.ndarray) -> dict[str, Any]:

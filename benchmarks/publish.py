@@ -36,18 +36,24 @@ def main() -> int:
     page = PAGE.read_text("utf-8")
     PLOTS.mkdir(exist_ok=True)
     for name, columns in TABLES.items():
-        path = RESULTS / f"{name}.json"
-        if not path.exists() or f"<!-- {name}: begin -->" not in page:
-            continue
-        result = json.loads(path.read_text("utf-8"))
-        head, rest = page.split(f"<!-- {name}: begin -->")
-        _, tail = rest.split(f"<!-- {name}: end -->")
-        machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-        body = f"{markdown(columns, result['rows'])}\n\nMachine: {machine}."
-        page = f"{head}<!-- {name}: begin -->\n{body}\n<!-- {name}: end -->{tail}"
-        _plot(name, result["rows"])
+        page, rows = filled(page, name, columns)
+        if rows:
+            _plot(name, rows)
     PAGE.write_text(page, "utf-8")
     return 0
+
+
+def filled(page: str, name: str, columns: Sequence[str]) -> tuple[str, list[dict[str, Any]]]:
+    """The page with a result's table between the markers of its name, and its rows; none where it was not measured."""
+    path = RESULTS / f"{name}.json"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if not path.exists() or begin not in page:
+        return page, []
+    result = json.loads(path.read_text("utf-8"))
+    head, rest = page.split(begin)
+    _, tail = rest.split(end)
+    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    return f"{head}{begin}\n{markdown(columns, result['rows'])}\n\nMachine: {machine}.\n{end}{tail}", result["rows"]
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -31,13 +31,14 @@ from index.milvus_writes import Superseded, Tidying, Writes, now
 from index.types import CollectionInfo, CollectionKind, Hit, Item, Limits, NewItem, NewSegment, Vector
 from index.validate import (
     check_collection_name,
+    check_count,
     check_distinct,
     check_identity,
     check_item,
-    check_metadata,
     check_text,
     check_vector,
     is_item_id,
+    patched_metadata,
 )
 
 MAX_DIM = 32_768
@@ -153,8 +154,7 @@ class MilvusStore:
         self, name: str, *, cursor: str | None = None, limit: int = 100, where: Filter | None = None
     ) -> tuple[list[Item], str | None]:
         with self._call():
-            if not 1 <= limit <= self._limits.max_page:
-                raise InvalidInput("limit", f"must be 1 to {self._limits.max_page}", self._limits.max_page)
+            check_count(limit, "limit", self._limits.max_page)
             home = self._homes.find(name)
             after = cursors.decode(cursor) if cursor is not None else None
             with self._homes.still(name, home):
@@ -222,8 +222,7 @@ class MilvusStore:
         effort: int | None = None,
     ) -> list[Hit]:
         with self._call():
-            if not 1 <= top_k <= self._limits.max_top_k:
-                raise InvalidInput("top_k", f"must be 1 to {self._limits.max_top_k}", self._limits.max_top_k)
+            check_count(top_k, "top_k", self._limits.max_top_k)
             home = self._homes.find(name)
             with self._homes.still(name, home):
                 return self._search.run(
@@ -237,9 +236,7 @@ class MilvusStore:
                 )
 
     def _patched(self, home: Home, old: Version, patch: Mapping[str, Any]) -> NewItem:
-        merged: dict[str, Any] = {**old.info["metadata"], **patch}
-        kept = {field: value for field, value in merged.items() if patch.get(field, "") is not None}
-        metadata = check_metadata(kept, self._limits)
+        metadata = patched_metadata(old.info["metadata"], patch, self._limits)
         places, vectors = self._reads.segments(home, old)
         segments = [NewSegment(start, end, vector) for (start, end), vector in zip(places, vectors, strict=True)]
         info = old.info

@@ -28,13 +28,14 @@ from index.types import CollectionInfo, CollectionKind, Hit, Item, Limits, NewIt
 from index.upkeep import Upkeep
 from index.validate import (
     check_collection_name,
+    check_count,
     check_distinct,
     check_identity,
     check_item,
-    check_metadata,
     check_text,
     check_vector,
     is_item_id,
+    patched_metadata,
 )
 
 MAX_DIM = 65_536
@@ -181,8 +182,7 @@ class LocalStore:
     def list_items(
         self, name: str, *, cursor: str | None = None, limit: int = 100, where: Filter | None = None
     ) -> tuple[list[Item], str | None]:
-        if not 1 <= limit <= self._limits.max_page:
-            raise InvalidInput("limit", f"must be 1 to {self._limits.max_page}", self._limits.max_page)
+        check_count(limit, "limit", self._limits.max_page)
         with self._database.snapshot() as connection:
             row = catalog.collection_row(connection, name)
             if where is not None:
@@ -197,9 +197,8 @@ class LocalStore:
             raise InvalidInput("metadata", "must be an object")
         with self._database.transaction() as connection:
             row = catalog.collection_row(connection, name)
-            merged: dict[str, Any] = {**catalog.read_item(connection, row, item_id).metadata, **patch}
-            kept = {field: value for field, value in merged.items() if patch.get(field, "") is not None}
-            catalog.write_metadata(connection, row, item_id, check_metadata(kept, self._limits))
+            old = catalog.read_item(connection, row, item_id).metadata
+            catalog.write_metadata(connection, row, item_id, patched_metadata(old, patch, self._limits))
             item = catalog.read_item(connection, row, item_id)
             connection.commit()
             return item
@@ -244,8 +243,7 @@ class LocalStore:
         exclude_ids: Sequence[str] = (),
         effort: int | None = None,
     ) -> list[Hit]:
-        if not 1 <= top_k <= self._limits.max_top_k:
-            raise InvalidInput("top_k", f"must be 1 to {self._limits.max_top_k}", self._limits.max_top_k)
+        check_count(top_k, "top_k", self._limits.max_top_k)
         # Commits happen under the same lock, so the snapshot taken inside it is of the same moment as the index.
         with self._mirror.reading(), self._database.snapshot() as connection:
             row, index = self._mirror.get(name)

@@ -88,6 +88,13 @@ def check_scalar(value: Any, field: str, max_chars: int) -> JsonScalar:
     raise InvalidInput(field, f"must be a string, bool, number, null or a list of these, not {type(value).__name__}")
 
 
+def check_count(value: int, field: str, most: int) -> int:
+    """Return `value` if it is 1 to `most`; raise InvalidInput otherwise."""
+    if not 1 <= value <= most:
+        raise InvalidInput(field, f"must be 1 to {most}", most)
+    return value
+
+
 def check_metadata(metadata: Mapping[str, Any], limits: Limits, field: str = "metadata") -> dict[str, JsonValue]:
     """Return a copy of `metadata` of exactly the JSON kinds that filters know; raise InvalidInput otherwise."""
     if not isinstance(metadata, Mapping):
@@ -103,6 +110,12 @@ def check_metadata(metadata: Mapping[str, Any], limits: Limits, field: str = "me
             raise InvalidInput(f"{field}.{name}", "this name is reserved by the filter language")
         checked[name] = _check_value(value, f"{field}.{name}", limits)
     return checked
+
+
+def patched_metadata(old: Mapping[str, Any], patch: Mapping[str, Any], limits: Limits) -> dict[str, JsonValue]:
+    """`old` with `patch` merged into it (RFC 7396: null removes), checked as `check_metadata` does."""
+    merged = {**old, **patch}
+    return check_metadata({name: one for name, one in merged.items() if patch.get(name, "") is not None}, limits)
 
 
 def _check_value(value: Any, field: str, limits: Limits) -> JsonValue:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from http_support import refused
-from jobs_support import clips, ended, start
+from jobs_support import clips, ended, hold_encoder, start
 from serving import Serve, Server
 
 Event = dict[str, Any]
@@ -40,10 +39,7 @@ def own(serve: Serve, data_dir: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 def test_progress_is_told_until_the_end(own: Server) -> None:
-    go = threading.Event()
-    runtime = own.app.state.services.engine.runtime
-    original = runtime.embed_speech
-    runtime.embed_speech = lambda waves: (go.wait(60), original(waves))[1]
+    _, go = hold_encoder(own, after=0)
     job = start(own.client, "lib")
     address = f"/v1/jobs/{job['id']}/events"
     with own.client.stream("GET", address) as response:
@@ -70,10 +66,7 @@ def test_progress_is_told_until_the_end(own: Server) -> None:
 
 
 def test_a_stream_goes_on_where_it_broke_off_and_ends_when_the_service_stops(own: Server) -> None:
-    go = threading.Event()
-    runtime = own.app.state.services.engine.runtime
-    original = runtime.embed_speech
-    runtime.embed_speech = lambda waves: (go.wait(60), original(waves))[1]
+    _, go = hold_encoder(own, after=0)
     job = start(own.client, "lib")
     address = f"/v1/jobs/{job['id']}/events"
     with own.client.stream("GET", address) as response:
