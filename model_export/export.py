@@ -62,9 +62,9 @@ def export_bundle(
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         rounding = {}
-        if arithmetic == "int8":
+        if "int8" in (form.arithmetic, text_form.arithmetic):
             say("measuring what 8 bits do to each layer")
-            rounding = _measured(model, tokenizer)
+            rounding = _measured(model, tokenizer, form.arithmetic == "int8", text_form.arithmetic == "int8")
             kept = [key for key, found in rounding.items() if stays_float(key, found)]
             say(f"{len(kept)} of {len(rounding)} layers stay float32")
         say(f"exporting {SPEECH}, {precision} weights, {arithmetic} arithmetic")
@@ -113,11 +113,12 @@ def export_bundle(
     return Bundle.load(out)
 
 
-def _measured(model: Clsp, tokenizer: Path) -> dict[str, Rounding]:
-    """On sounds that verification does not hear again, and the captions that a bundle ships."""
+def _measured(model: Clsp, tokenizer: Path, of_speech: bool, of_text: bool) -> dict[str, Rounding]:
+    """On sounds that verification does not hear again, and the captions that a bundle ships: the towers in 8 bits."""
     words = load_tokenizer(tokenizer)
-    clips = [voiced_sound(1 + i % 3 / 2, 900 + i) for i in range(MEASURED)]
-    texts = [words.encode(text).ids[: model.config.text.max_tokens] for text in REFERENCE_CAPTIONS[::7]]
+    clips = [voiced_sound(1 + i % 3 / 2, 900 + i) for i in range(MEASURED)] if of_speech else []
+    captions = REFERENCE_CAPTIONS[::7] if of_text else []
+    texts = [words.encode(text).ids[: model.config.text.max_tokens] for text in captions]
     return measure_rounding(model, raised_inputs(model), clips, texts)
 
 

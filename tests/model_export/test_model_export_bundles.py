@@ -120,6 +120,11 @@ def test_the_text_tower_may_have_sums_of_its_own(zipformer: Clsp, tokenizer: Pat
     hashes = [{name: file.sha256 for name, file in b.manifest.files.items()} for b in (plain, mixed)]
     assert hashes[0]["text.onnx"] == hashes[1]["text.onnx"]
     assert hashes[0]["speech.onnx"] != hashes[1]["speech.onnx"]
+    kept = mixed.manifest.verification["float32_layers"]
+    assert kept and not [name for name in kept if name.startswith("text_")], "only layers in 8 bits can stay out of it"
+    other = export("other", arithmetic="fp32", text_arithmetic="int8")
+    assert (arithmetic(other), arithmetic(other, "text")) == ("fp32", "int8")
+    assert all(name.startswith("text_") for name in other.manifest.verification["float32_layers"])
 
 
 def test_the_floor_is_at_the_first_percentile() -> None:
