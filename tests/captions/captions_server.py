@@ -45,6 +45,12 @@ class Asked:
         return content if isinstance(content, str) else str(content[-1]["text"])
 
     @property
+    def heard(self) -> str:
+        """The clip that it came with, as base64."""
+        part = self.body["messages"][-1]["content"][0]
+        return str(part["input_audio"]["data"] if "input_audio" in part else part["audio_url"]["url"].split(",")[1])
+
+    @property
     def draw(self) -> int:
         """A number that depends on all that decides an answer."""
         told = json.dumps([self.body["messages"], self.body["seed"], self.body["model"]])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from captions_server import Server, serving
-from test_captions_annotate import job, run
+from test_captions_annotate import heard_as, job, run
 
 from training.captions.formats import read_rows
 from training.captions.ledger import Ledger
@@ -167,7 +167,8 @@ def test_exit_codes_and_messages(manifest: Path, tmp_path: Path) -> None:
         assert "401" in told
         assert "Traceback" not in told
         assert len(server.asked) <= 4  # one refusal a slot, not one a caption
-        server.behave = lambda asked: "400" if asked.key.startswith("clip01-short") else None
+        (heard,) = heard_as(row for row in read_rows(manifest) if row["id"] == "clip01")
+        server.behave = lambda asked: "400" if asked.heard == heard and "one short sentence" in asked.text else None
         with start(manifest, tmp_path / "a.jsonl", server) as process:
             assert process.wait(30) == 3
         (failure,) = (tmp_path / "a.jsonl-failures.jsonl").read_text().splitlines()

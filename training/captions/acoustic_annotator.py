@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from training.captions import acoustic, lexicon, writer
-from training.captions.annotator import AnnotatorError, Identity, Kind, Reply
+from training.captions.annotator import AnnotatorError, Identity, Keep, Kind, Reply
 from training.captions.attributes import Bands, Sample, changes, describe, describe_change, fit
 from training.captions.gender import estimate_gender
+from training.captions.ledger import Question
 from training.captions.utterance import AudioError, Utterance
 from training.data_sources import ACCENTS
 
@@ -64,8 +65,15 @@ class AcousticAnnotator:
         except ValueError as error:
             raise AnnotatorError(str(error)) from error
 
-    async def caption(self, prepared: dict[str, Any], clip: Utterance, kind: Kind, seed: int) -> Reply:
+    async def caption(
+        self, prepared: dict[str, Any], clip: Utterance, kind: Kind, question: Question, keep: Keep
+    ) -> Reply:
         """One caption; empty where too little could be told of the voice."""
+        reply = self._said(prepared, clip, kind, question.seed)
+        await keep(reply)
+        return reply
+
+    def _said(self, prepared: dict[str, Any], clip: Utterance, kind: Kind, seed: int) -> Reply:
         parts = prepared["parts"] or {}
         labels = _labels(clip)
         facts = writer.Facts(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from training.captions.endpoint.answers import Usage
+from training.captions.ledger import Question
 from training.captions.utterance import Utterance
 
 Kind = Literal["short", "long"]
@@ -35,6 +36,9 @@ class Reply:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+Keep = Callable[[Reply], Awaitable[None]]
+
+
 class AnnotatorError(RuntimeError):
     """This caption could not be made, others can: it is listed as failed and asked for again by the next run."""
 
@@ -55,6 +59,11 @@ class Annotator(Protocol):
         """Work that all captions of a clip share: decoding, measuring. Raises AudioError or AnnotatorError."""
         ...
 
-    async def caption(self, prepared: Any, clip: Utterance, kind: Kind, seed: int) -> Reply:
-        """One caption. Raises AnnotatorError for this caption, EndpointStoppedError when no other can succeed."""
+    async def caption(self, prepared: Any, clip: Utterance, kind: Kind, question: Question, keep: Keep) -> Reply:
+        """One caption; `question` is its place in the ledger, its seed among it.
+
+        `keep` records the reply, and is awaited before another request takes this one's place: at no time are more
+        than `concurrency` paid replies unrecorded. Raises AnnotatorError for this caption, EndpointStoppedError when
+        no other can succeed.
+        """
         ...

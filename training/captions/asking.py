@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from training.captions import structured
 from training.captions.annotator import AnnotatorError
-from training.captions.endpoint import AnswerError, Chat, EndpointSettings, RequestRefusedError
+from training.captions.endpoint import Answer, AnswerError, Chat, EndpointSettings, RequestRefusedError
 from training.captions.ledger import Ledger, Question
 
 T = TypeVar("T", bound=BaseModel)
@@ -47,14 +48,22 @@ async def ask(
         told = (await asyncio.to_thread(ledger.get_many, [question])).get(question)
         if told is None:
             more = structured.request_of(shape, chat.settings)
+            keep = partial(_record, ledger, question)
             try:
-                answer = await chat.ask(messages, seed=seed, key=question.key(), **more)
+                answer = await chat.ask(messages, seed=seed, key=question.key(), keep=keep, **more)
             except (RequestRefusedError, AnswerError) as error:
                 raise AnnotatorError(str(error)) from error
-            told = {"text": answer.text, "finish": answer.finish}
-            await ledger.put(question, told)
+            told = _told(answer)
         try:
             return structured.read(shape, told["text"])
         except structured.ShapeError as error:
             fault = str(error)
     raise NoVerdictError(f"{len(seeds)} answers without a verdict; the last: {fault}")
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    return {"text": answer.text, "finish": answer.finish}
+
+
+async def _record(ledger: Ledger, question: Question, answer: Answer) -> None:
+    await ledger.put(question, _told(answer))

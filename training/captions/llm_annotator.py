@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.captions.annotator import KINDS, AnnotatorError, Identity, Kind, Reply
+from training.captions.annotator import KINDS, AnnotatorError, Identity, Keep, Kind, Reply
 from training.captions.asking import sampling
 from training.captions.book import Prompt
-from training.captions.endpoint import AnswerError, EndpointPool, EndpointSettings, RequestRefusedError
+from training.captions.endpoint import Answer, AnswerError, EndpointPool, EndpointSettings, RequestRefusedError
+from training.captions.ledger import Question
 from training.captions.utterance import Utterance, wav_base64
 
 # What a manifest may know and a caption may say. Words of the transcript are never told: they would be quoted.
@@ -46,15 +47,16 @@ class LlmAnnotator:
         """The clip as base64 WAV, 16 kHz mono, at most `max_audio_s` of it."""
         return await asyncio.to_thread(lambda: wav_base64(clip.load(self.pool.settings.max_audio_s)))
 
-    async def caption(self, prepared: str, clip: Utterance, kind: Kind, seed: int) -> Reply:
+    async def caption(self, prepared: str, clip: Utterance, kind: Kind, question: Question, keep: Keep) -> Reply:
         """One caption, as the model said it."""
-        prompt = self._filled(clip, kind)
-        key = f"{clip.id}-{kind}-{seed}-{prompt.hash()[:16]}"
+        messages = with_audio(self._filled(clip, kind), prepared, self.pool.settings)
         try:
-            answer = await self.pool.ask(with_audio(prompt, prepared, self.pool.settings), seed=seed, key=key)
+            answer = await self.pool.ask(
+                messages, seed=question.seed, key=question.key(), keep=lambda answer: keep(_reply(answer))
+            )
         except (RequestRefusedError, AnswerError) as error:
             raise AnnotatorError(str(error)) from error
-        return Reply(answer.text, answer.finish, answer.refused, answer.usage)
+        return _reply(answer)
 
     def _filled(self, clip: Utterance, kind: Kind) -> Prompt:
         told = {name: clip.fields.get(name) for name in self._tell}
@@ -72,6 +74,10 @@ def with_audio(prompt: Prompt, wav: str, options: EndpointSettings) -> list[dict
         {"role": "system", "content": prompt.system},
         {"role": "user", "content": [audio, {"type": "text", "text": prompt.user}]},
     ]
+
+
+def _reply(answer: Answer) -> Reply:
+    return Reply(answer.text, answer.finish, answer.refused, answer.usage)
 
 
 def _plain(value: Any) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from training.captions.annotator import KINDS, TRAINER_KIND, Annotator, AnnotatorError, Kind, Reply
 from training.captions.asking import NoVerdictError
@@ -20,8 +20,10 @@ from training.captions.ledger import Ledger, Question
 from training.captions.utterance import AudioError, Utterance
 from training.captions.verifier import Verifier
 
+T = TypeVar("T")
 Row = dict[str, Any]
 Slot = tuple[Kind, int]
+Claim = asyncio.Future[Reply | Exception]  # what became of a question that a row of the window asks
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class _Work:
     audio: str = ""
     replies: dict[Slot, Reply] = field(default_factory=dict)
     failures: dict[Slot, str] = field(default_factory=dict)
-    missing: dict[Slot, Question] = field(default_factory=dict)
+    missing: dict[Slot, Question] = field(default_factory=dict)  # what the ledger did not have
+    claims: dict[Slot, Claim] = field(default_factory=dict)  # the same, asked by this row or by another
 
 
 class Pipeline:
@@ -68,6 +71,7 @@ class Pipeline:
         self.annotator, self.ledger, self.plan, self.verifier = annotator, ledger, plan, verifier
         self.tally = Tally()
         self.stopped = False
+        self._claims: dict[Question, Claim] = {}
         self._slots = plan.slots()
         # A clip is worked on as a whole: enough clips to keep every request slot busy, twice over.
         self._clips = 2 * -(-annotator.concurrency // max(1, len(self._slots))) + 8
@@ -79,28 +83,29 @@ class Pipeline:
 
     async def run(self, rows: Iterator[Row]) -> AsyncGenerator[Row, None]:
         """Annotated rows in the order of `rows`. Raises EndpointStoppedError after what was under way is recorded."""
-        window: deque[asyncio.Task[Row]] = deque()
+        window: deque[tuple[_Work, asyncio.Task[Row]]] = deque()
         try:
             more = True
             while more and not self.stopped:
                 chunk = await asyncio.to_thread(lambda: self._look_up(list(islice(rows, self._chunk))))
                 more = len(chunk) == self._chunk
                 for work in chunk:
-                    window.append(asyncio.create_task(self._finish(work)))
-                while window and (len(window) > self._clips or window[0].done() or not more):
-                    yield await window[0]
-                    window.popleft()
+                    self._claim(work)
+                    window.append((work, asyncio.create_task(self._finish(work))))
+                while window and (len(window) > self._clips or window[0][1].done() or not more):
+                    yield await window[0][1]
+                    self._release(window.popleft()[0])
             while window:
-                yield await window[0]
-                window.popleft()
+                yield await window[0][1]
+                self._release(window.popleft()[0])
         except EndpointStoppedError:
             # Whatever the others under way still bring is paid for: let it reach the ledger.
-            await asyncio.gather(*window, return_exceptions=True)
+            await asyncio.gather(*(task for _, task in window), return_exceptions=True)
             raise
         finally:
-            for task in window:
+            for _, task in window:
                 task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
+            await asyncio.gather(*(task for _, task in window), return_exceptions=True)
 
     def _look_up(self, rows: list[Row]) -> list[_Work]:
         """Hashes the audio of some rows and takes from the ledger what it has of them."""
@@ -129,13 +134,38 @@ class Pipeline:
             self.tally.from_ledger += len(work.replies)
         return works
 
+    def _claim(self, work: _Work) -> None:
+        """Leaves to a row only the questions that no other row of the window asks: copies of a clip share answers.
+
+        A claim stands until its row has left the window. What is looked up after that finds the answer in the ledger.
+        """
+        for slot, question in list(work.missing.items()):
+            claim = self._claims.get(question)
+            if claim is None:
+                claim = self._claims[question] = asyncio.get_running_loop().create_future()
+            else:
+                del work.missing[slot]
+            work.claims[slot] = claim
+
+    def _release(self, work: _Work) -> None:
+        for question in work.missing.values():
+            del self._claims[question]
+
     async def _finish(self, work: _Work) -> Row:
         if work.missing and work.clip is not None:
             await self._ask(work, work.clip)
+        for slot, claim in work.claims.items():
+            outcome = await asyncio.shield(claim)
+            if isinstance(outcome, Reply):
+                work.replies[slot] = outcome
+            elif isinstance(outcome, AnnotatorError | AudioError):
+                work.failures[slot] = str(outcome)
+            else:
+                raise outcome
         transcript = work.row.get("text")
         row = _Row(work.row, replace=self.plan.replace)
         told = [slot for slot in self._slots if slot in work.replies]
-        checked = await asyncio.gather(*(self._check(slot, work.replies[slot], transcript) for slot in told))
+        checked = await _together([self._check(slot, work.replies[slot], transcript) for slot in told])
         for slot, reply, rule, detail in checked:
             if rule == "failed":
                 work.failures[slot] = detail
@@ -154,28 +184,28 @@ class Pipeline:
         return done
 
     async def _ask(self, work: _Work, clip: Utterance) -> None:
+        """Settles every claim that is this row's to settle, with a reply or with what went wrong."""
         try:
             prepared = await self.annotator.prepare(clip)
-        except (AudioError, AnnotatorError) as error:
-            work.failures |= dict.fromkeys(work.missing, str(error))
+        except Exception as error:
+            for question in work.missing.values():
+                self._claims[question].set_result(error)
             return
 
-        async def one(slot: Slot, question: Question) -> None:
+        async def one(kind: Kind, question: Question) -> None:
+            told: Reply | Exception
             try:
-                reply = await self.annotator.caption(prepared, clip, *slot)
-            except AnnotatorError as error:
-                work.failures[slot] = str(error)
-                return
-            # Durable before it is used: a kill from here on costs nothing.
-            await self.ledger.put(question, asdict(reply))
-            work.replies[slot] = reply
-            self.tally.asked += 1
+                # Durable before it is used: a kill from here on costs nothing.
+                told = await self.annotator.caption(
+                    prepared, clip, kind, question, lambda reply: self.ledger.put(question, told_of(reply))
+                )
+                self.tally.asked += 1
+            except Exception as error:
+                told = error
+            self._claims[question].set_result(told)
 
         # All are awaited even when one says stop: the others' answers are paid for.
-        results = await asyncio.gather(*(one(*item) for item in work.missing.items()), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await _together([one(kind, question) for (kind, _), question in work.missing.items()])
 
     async def _check(self, slot: Slot, reply: Reply, transcript: Any) -> tuple[Slot, Reply, str, str]:
         """(slot, reply with tidied text, rule that it breaks or '', detail)."""
@@ -235,6 +265,16 @@ class _Row:
 
     def done(self) -> Row:
         return self._row
+
+
+async def _together(work: list[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of them return; one alone needs no task of its own."""
+    return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+
+
+def told_of(reply: Reply) -> dict[str, Any]:
+    """A reply for the ledger; `dataclasses.asdict` would copy every measure one by one."""
+    return {**vars(reply), "usage": vars(reply.usage)}
 
 
 def read_reply(told: Mapping[str, Any]) -> Reply:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from training.captions.formats import jsonl
 from training.captions.formats.rows import Row, portable
 
-SYNC_ROWS = 200
+SYNC_ROWS = 1000  # rows that a power cut may cost; they are made again from the ledger
 
 
 class RunLockedError(RuntimeError):

@@ -7,7 +7,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from training.captions.endpoint.errors import EndpointStoppedError, RequestRefus
 from training.captions.endpoint.retry import backoff_s, message_of, outcome, retry_after_s
 from training.captions.endpoint.settings import EndpointSettings
 
+Keep = Callable[[Answer], Awaitable[None]]
 SUSPECT = 3  # faults in a row after which an endpoint is rested between attempts
 
 
@@ -67,8 +68,11 @@ class Endpoint:
         """Seconds until it sends again."""
         return max(0.0, self._open_at - time.monotonic())
 
-    async def send(self, payload: Mapping[str, Any], key: str) -> Answer:
+    async def send(self, payload: Mapping[str, Any], key: str, keep: Keep) -> Answer:
         """One attempt. `key` goes along as Idempotency-Key, so that a gateway may answer a repeat from its store.
+
+        `keep` records the answer before the slot goes to another request: what is not yet recorded when a process is
+        killed has to be paid for again, and must never be more than `concurrency` answers.
 
         Raises TransientError (ask again), RequestRefusedError (never ask again), EndpointStoppedError (stop asking).
         """
@@ -94,6 +98,7 @@ class Endpoint:
                 except httpx.HTTPError as error:
                     raise self._fault(f"{type(error).__name__}: {error}") from error
                 self._faults_in_a_row = 0
+                await keep(answer)
                 return answer
         finally:
             self.under_way -= 1

@@ -10,10 +10,14 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from training.captions.endpoint.answers import Answer, Usage
-from training.captions.endpoint.client import Endpoint
+from training.captions.endpoint.client import Endpoint, Keep
 from training.captions.endpoint.errors import AnswerError, EndpointStoppedError, TransientError
 from training.captions.endpoint.retry import backoff_s
 from training.captions.endpoint.settings import EndpointSettings
+
+
+async def unkept(answer: Answer) -> None:
+    """Records nothing: for answers that may be lost."""
 
 
 class Chat(Protocol):
@@ -24,8 +28,10 @@ class Chat(Protocol):
         """How it is asked."""
         ...
 
-    async def ask(self, messages: Sequence[Mapping[str, Any]], *, seed: int, key: str, **more: Any) -> Answer:
-        """One answer. Raises EndpointError by what should be done about it."""
+    async def ask(
+        self, messages: Sequence[Mapping[str, Any]], *, seed: int, key: str, keep: Keep = unkept, **more: Any
+    ) -> Answer:
+        """One answer, recorded by `keep` before its place is free. Raises EndpointError by what should be done."""
         ...
 
 
@@ -68,24 +74,29 @@ class EndpointPool:
     ) -> None:
         await asyncio.gather(*(endpoint.__aexit__(kind, error, tb) for endpoint in self.endpoints))
 
-    async def ask(self, messages: Sequence[Mapping[str, Any]], *, seed: int, key: str, **more: Any) -> Answer:
+    async def ask(
+        self, messages: Sequence[Mapping[str, Any]], *, seed: int, key: str, keep: Keep = unkept, **more: Any
+    ) -> Answer:
         """Asks until there is an answer, patience runs out or there is no point in going on.
 
-        `more` joins the request body (response_format ...). Raises RequestRefusedError, AnswerError or
-        EndpointStoppedError.
+        `keep` is awaited with the answer while its request still holds its place among those at once. `more` joins
+        the request body (response_format ...). Raises RequestRefusedError, AnswerError or EndpointStoppedError.
         """
+
+        async def arrived(answer: Answer) -> None:
+            self._given_up_in_a_row = 0
+            self.asked += 1
+            self.usage += answer.usage
+            await keep(answer)
+
         try:
-            answer = await self._answer(messages, seed, key, more)
+            return await self._answer(messages, seed, key, more, arrived)
         except EndpointStoppedError as error:
             self._stopped = error
             raise
-        self._given_up_in_a_row = 0
-        self.asked += 1
-        self.usage += answer.usage
-        return answer
 
     async def _answer(
-        self, messages: Sequence[Mapping[str, Any]], seed: int, key: str, more: Mapping[str, Any]
+        self, messages: Sequence[Mapping[str, Any]], seed: int, key: str, more: Mapping[str, Any], keep: Keep
     ) -> Answer:
         options = self._settings
         payload = {
@@ -111,7 +122,7 @@ class EndpointPool:
                 break
             try:
                 # Faults move a request to whichever endpoint is least busy then.
-                return await min(self.endpoints, key=Endpoint.load).send(payload, key)
+                return await min(self.endpoints, key=Endpoint.load).send(payload, key, keep)
             except TransientError as error:
                 last = str(error)
                 self.maybe_paid_in_vain += error.sent and not error.limited and "HTTP" not in last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,15 @@ def audio_channel(row: Mapping[str, Any]) -> int | None:
 
 def portable(row: Mapping[str, Any], folder: Path) -> Row:
     """A row for a file in `folder`: its audio by a relative path, so that both can move together; no cut."""
-    row = {k: v for k, v in row.items() if k != "cut"}
-    return {**row, "path": Path(os.path.relpath(row["path"], folder.absolute())).as_posix()}
+    told = {k: v for k, v in row.items() if k != "cut"}
+    told["path"] = _relative(row["path"], folder)
+    return told
+
+
+@lru_cache(maxsize=1024)
+def _relative(path: str, folder: Path) -> str:
+    # Rows of one long recording follow each other.
+    return Path(os.path.relpath(path, folder.absolute())).as_posix()
 
 
 @contextmanager
