@@ -182,6 +182,8 @@ def finish(done: Outcome, out: Path, watch: Watch) -> None:
         say(f"Stopped after {done.rows} clips: the same command goes on from here.")
         raise typer.Exit(INTERRUPTED)
     say(f"{done.rows} clips written to {out}\nread {out}.report.md for what was kept and why the rest was not")
+    if done.left_out:
+        say(f"{done.left_out} clips whose audio cannot be read make no cuts and are left out")
     if done.failed:
         say(f"{done.failed} captions failed: see {out}-failures.jsonl; the same command tries those again")
         raise typer.Exit(FAILED_SOME)

@@ -90,7 +90,7 @@ def test_attempts_end(quick) -> None:
 
 def test_what_no_retry_cures_is_not_retried(quick) -> None:
     refused, stopped = RequestRefusedError, EndpointStoppedError
-    told = {"400": refused, "413": refused, "422": refused, "307": refused, "401": stopped, "404": stopped}
+    told = {"400": refused, "413": refused, "422": refused, "307": stopped, "401": stopped, "404": stopped}
     for status, kind in told.items():
         with serving(behave=lambda asked, status=status: status) as server:
             (error,) = ask(quick(server.url))

@@ -42,7 +42,7 @@ def measure_manifest(rows: Iterable[Mapping[str, Any]], max_s: float) -> tuple[i
             looked += 1
             try:
                 duration = soundfile.info(row["path"]).duration
-            except (OSError, RuntimeError):
+            except (OSError, RuntimeError, ValueError):
                 continue
         if duration is not None:
             known += 1

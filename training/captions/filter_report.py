@@ -11,6 +11,8 @@ from typing import Any
 
 from training.captions.annotator import KINDS
 
+REASONS, OTHER_REASONS = 1000, "other reasons"
+
 
 @dataclass
 class Report:
@@ -40,7 +42,7 @@ class Report:
             self.dropped[caption["rule"]][caption["kind"]] += 1
             self._example(caption["rule"], str(row["id"]), caption["text"], caption["detail"])
         for caption in row.get("failed") or []:
-            self.failed[caption["reason"]] += 1
+            self._fail(caption["reason"])
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], samples: int = 5) -> Report:
@@ -90,6 +92,11 @@ class Report:
                 f"- `{i}`{f' **{_flat(detail)}**' if detail else ''} {_flat(text)}" for _, i, text, detail in rows
             ]
         return "\n".join(lines) + "\n"
+
+    def _fail(self, reason: str) -> None:
+        # A reason may name its file: ten million of them are one line here, and listed with the failures.
+        known = reason in self.failed or len(self.failed) < REASONS
+        self.failed[reason if known else OTHER_REASONS] += 1
 
     def _example(self, rule: str, clip: str, text: str, detail: str) -> None:
         draw = hashlib.sha256(f"{rule}|{clip}|{text}".encode()).hexdigest()

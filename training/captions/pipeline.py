@@ -36,6 +36,14 @@ class Plan:
     rules: tuple[str, ...] = tuple(RULES)
     replace: bool = False  # forget captions that a row already has
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a plan that nothing can come of: it would be paid for all the same."""
+        if not any(self.counts.values()):
+            raise ValueError("no captions are wanted: ask for a short or a long one")
+        for kind, (low, high) in self.lengths.items():
+            if not 0 <= low <= high:
+                raise ValueError(f"{kind} captions of {low} to {high} characters: least first, then most")
+
     def slots(self) -> list[Slot]:
         """(kind, seed) of every caption of a clip."""
         return [(kind, self.seed + i) for kind in KINDS for i in range(self.counts.get(kind, 0))]

@@ -14,6 +14,7 @@ from typing import Any
 from training.captions.annotator import KINDS, Annotator
 from training.captions.filter_report import Report
 from training.captions.formats import format_named, jsonl, read_rows, write_rows
+from training.captions.formats.cuts import cut_can_be_made
 from training.captions.formats.rows import FormatError, Row
 from training.captions.formats.training import Shares, for_training
 from training.captions.ledger import Ledger
@@ -60,6 +61,7 @@ class Outcome:
     report: Report | None
     stopped: bool = False
     untouched: bool = False  # everything was there already
+    left_out: int = 0  # rows that the output's format cannot hold without their audio; their captions have failed
 
 
 async def annotate(
@@ -80,6 +82,9 @@ async def annotate(
     RunLockedError, or EndpointStoppedError when going on is pointless: what was made stays for the next run.
     """
     shares = shares or Shares()
+    cuts = format_named(out) == "cuts"
+    if source.fingerprint.get("manifest") == str(out.absolute()):
+        raise FormatError(f"{out} is the manifest itself: a run that goes on needs both, choose another --out")
     state = RunState(out, _fingerprint(source, out, annotator, plan, verifier, shares))
     try:
         if state.complete and not state.failed:
@@ -87,7 +92,6 @@ async def annotate(
         pipeline = Pipeline(annotator, ledger, plan, verifier)
         resumed = state.begin()
         watch(pipeline, resumed)
-        cuts = format_named(out) == "cuts"
         rows = for_training(source.read(resumed), source.name, shares)
         async with aclosing(pipeline.run(rows)) as made:
             async for row in made:
@@ -96,24 +100,26 @@ async def annotate(
         state.sync()
         if pipeline.stopped:
             return Outcome(state.rows, resumed, pipeline.tally.failed, pipeline.tally, None, stopped=True)
-        report = await asyncio.to_thread(_finish, state)
+        report, written = await asyncio.to_thread(_finish, state)
         failed = sum(report.failed.values())
         state.finish(failed)
-        return Outcome(state.rows, resumed, failed, pipeline.tally, report)
+        return Outcome(written, resumed, failed, pipeline.tally, report, left_out=state.rows - written)
     finally:
         state.close()
 
 
-def _finish(state: RunState) -> Report:
-    """The output in its format, its report to read and to compare, its failures in a file of their own."""
+def _finish(state: RunState) -> tuple[Report, int]:
+    """The output in its format, its report to read and to compare, its failures in a file of their own -> its rows."""
     out, partial = state.out, state.partial
     report = write_report(out, _own_rows(partial))
     if format_named(out) == "jsonl" and not out.name.endswith(".gz"):
         partial.replace(out)
-    else:
-        write_rows(out, _own_rows(partial))
-        partial.unlink()
-    return report
+        return report, state.rows
+    rows = _own_rows(partial)
+    # A cut tells of its recording: a row whose audio is not there becomes none, and is listed with the failures.
+    written = write_rows(out, filter(cut_can_be_made, rows) if format_named(out) == "cuts" else rows)
+    partial.unlink()
+    return report, written
 
 
 def write_report(out: Path, rows: Iterator[Row]) -> Report:

@@ -35,7 +35,7 @@ class RunState:
             self._lock.close()
             raise RunLockedError(f"{out} is being written by another run") from error
         self.fingerprint = dict(fingerprint)
-        before = json.loads(self._told.read_text("utf-8")) if self._told.exists() else {}
+        before = _read(self._told)
         self.same = before.get("fingerprint") == self.fingerprint
         self.complete = bool(self.same and before.get("complete") and out.exists())
         self.failed = int(before.get("failed", 0)) if self.same else 0
@@ -103,3 +103,12 @@ class RunState:
                 rows, good = rows + 1, good + len(line)
             file.truncate(good)
         return rows
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was told of an earlier run; nothing where the file is missing or damaged: the rows are made anew then."""
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}

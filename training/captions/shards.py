@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from training.captions.formats import cuts, kind_of, parquet, read_rows
+from training.captions.formats import cuts, jsonl, kind_of, parquet, read_rows
 from training.captions.formats.rows import FormatError, Row, normalise
 from training.captions.run import Source
 
@@ -60,8 +60,11 @@ def keep_plan(folder: Path, shards: list[Shard]) -> list[Shard]:
     file = folder / "shards.json"
     if file.exists():
         before = read_plan(folder)
-        if {s.path for s in before} != {s.path for s in shards}:
-            raise FormatError(f"{folder} was begun with another manifest ({before[0].path}): choose another folder")
+        if _extent(before) != _extent(shards):
+            raise FormatError(
+                f"{folder} was begun with another manifest ({before[0].path if before else 'an empty one'}), "
+                "or this one has changed since: choose another folder"
+            )
         return before
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps([asdict(shard) for shard in shards], indent=1), encoding="utf-8")
@@ -79,17 +82,25 @@ def read_shard(shard: Shard, audio_root: Path | None = None) -> Iterator[Row]:
     root = (audio_root or path.parent).absolute()
     if shard.kind == "parquet":
         count = None if shard.stop is None else shard.stop - shard.start
-        for told in islice(parquet.lines(path, shard.start), count):
-            yield normalise(told, root)
+        for number, told in enumerate(islice(parquet.lines(path, shard.start), count), shard.start + 1):
+            try:
+                yield normalise(told, root)
+            except ValueError as error:
+                raise FormatError(f"{path}, row {number}: {error}") from error
     elif shard.stop is None:
         yield from read_rows(path, audio_root=root)
     else:
         for at, line in _lines(path, shard.start, shard.stop):
             try:
-                told = json.loads(line)
+                told = jsonl.loads(line.decode("utf-8"))
                 yield cuts.row_of(told, root) if shard.kind == "cuts" else normalise(told, root)
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise FormatError(f"{path}, byte {at}: {error!r}") from error
+
+
+def _extent(shards: list[Shard]) -> dict[str, int | None]:
+    """How far each file goes, however it is cut: rows that came later belong to no shard."""
+    return {shard.path: shard.stop for shard in shards}
 
 
 def _pieces(file: Path, count: int) -> list[tuple[Path, str, int, int | None]]:

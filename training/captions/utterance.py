@@ -80,13 +80,15 @@ class Utterance:
                 frames = -1 if length is None else round(length * file.samplerate)
                 samples = file.read(frames, dtype="float32", always_2d=True)
                 rate = file.samplerate
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise AudioError(f"{self.audio}: {error}") from error
         if self.channel is not None and self.channel >= samples.shape[1]:
             raise AudioError(f"{self.audio} has {samples.shape[1]} channels, channel {self.channel} is wanted")
         mono = samples.mean(axis=1) if self.channel is None else samples[:, self.channel]
         if not len(mono):
             raise AudioError(f"{self.audio} holds no samples at {self.start_s:g} s")
+        if not np.isfinite(mono).all():
+            raise AudioError(f"{self.audio} holds samples that are no numbers")
         if rate != SAMPLE_RATE:
             mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
         return np.ascontiguousarray(mono, np.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.captions.endpoint.errors import TransientError
+from training.captions.letters import scrubbed
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ def read_answer(raw: bytes) -> Answer:
         choice = body["choices"][0]
         message = choice["message"]
         refusal = message.get("refusal")
-        text = refusal or _text(message.get("content"))
+        text = str(refusal) if refusal else _text(message.get("content"))
         finish = str(choice.get("finish_reason") or "stop")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         start = raw[:80].decode("utf-8", "replace")
         raise TransientError(f"the answer is no whole chat completion ({len(raw)} bytes: {start!r})") from error
-    return Answer(text.strip(), finish, bool(refusal) or finish == "content_filter", _usage(body.get("usage")))
+    # Half a character, as a token limit may leave it, can be neither recorded nor written.
+    text = scrubbed(text.strip())
+    return Answer(text, finish, bool(refusal) or finish == "content_filter", _usage(body.get("usage")))
 
 
 def _text(content: Any) -> str:
@@ -54,8 +57,13 @@ def _text(content: Any) -> str:
 
 
 def _usage(usage: Any) -> Usage:
+    """What is told of it: an answer that is there is not thrown away for a count that makes no sense."""
     if not isinstance(usage, dict):
         return Usage()
-    details = usage.get("prompt_tokens_details") or {}
-    audio = int(details.get("audio_tokens") or 0)
-    return Usage(max(0, int(usage.get("prompt_tokens") or 0) - audio), audio, int(usage.get("completion_tokens") or 0))
+    details = usage.get("prompt_tokens_details")
+    audio = _count(details.get("audio_tokens")) if isinstance(details, dict) else 0
+    return Usage(max(0, _count(usage.get("prompt_tokens")) - audio), audio, _count(usage.get("completion_tokens")))
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else 0

@@ -8,6 +8,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,7 +37,9 @@ class Endpoint:
         self._open_at = 0.0  # monotonic: before this nothing is sent
         self._next_slot = 0.0
         self._faults_in_a_row = 0
+        self._limits_in_a_row = 0
         self._refusal_of_all: EndpointStoppedError | None = None
+        self._stopped = asyncio.Event()
         self._rng = random.Random(seed)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         self._http = httpx.AsyncClient(
@@ -97,7 +100,7 @@ class Endpoint:
                     ) from error
                 except httpx.HTTPError as error:
                     raise self._fault(f"{type(error).__name__}: {error}") from error
-                self._faults_in_a_row = 0
+                self._faults_in_a_row = self._limits_in_a_row = 0
                 await keep(answer)
                 return answer
         finally:
@@ -122,23 +125,24 @@ class Endpoint:
             status, said = inner
         else:
             status, said = response.status_code, raw.decode("utf-8", "replace")
-        raise self._refusal(status, said, retry_after_s(response.headers))
+        raise self._refusal(status, said, retry_after_s(response.headers), response.headers.get("location", ""))
 
-    def _refusal(self, status: int, body: str, wait_s: float | None) -> Exception:
+    def _refusal(self, status: int, body: str, wait_s: float | None, goes_to: str = "") -> Exception:
         try:
             said = message_of(json.loads(body))
         except ValueError:
             said = message_of(body)
-        text = f"HTTP {status}: {said}"
+        text = f"HTTP {status}: {said or 'no words'}" + (f" (to {goes_to})" if goes_to else "")
         match outcome(status, body):
             case "stop":
-                self._refusal_of_all = EndpointStoppedError(f"{self.url}: {text}")
-                return self._refusal_of_all
+                error = EndpointStoppedError(f"{self.url}: {text}")
+                self.stop(error)
+                return error
             case "refused":
                 return RequestRefusedError(text)
             case "limited":
                 self.rate_limited += 1
-                self.pause(wait_s if wait_s is not None else self.settings.backoff_s)
+                self.pause(wait_s if wait_s is not None else self._limit_pause_s())
                 return TransientError(text, wait_s, limited=True)
             case _:
                 if wait_s is not None:
@@ -156,19 +160,36 @@ class Endpoint:
             )
         return TransientError(text, wait_s, sent=sent)
 
+    def _limit_pause_s(self) -> float:
+        """A pause for a rate limit that names none: doubles from one round of requests to the next."""
+        if not self.wait_s():
+            self._limits_in_a_row += 1
+        options = self.settings
+        return backoff_s(max(self._limits_in_a_row, 1), options.backoff_s, options.backoff_max_s, self._rng)
+
+    def stop(self, error: EndpointStoppedError) -> None:
+        """Sends nothing more, not even what waits for its turn already: all of that raises the error."""
+        self._refusal_of_all = error
+        self._stopped.set()
+
+    async def rest(self, seconds: float) -> None:
+        """Sleeps, but not on after a stop: nobody waits out a pause for nothing."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+
     def pause(self, seconds: float) -> None:
         """Sends nothing for so long."""
         self._open_at = max(self._open_at, time.monotonic() + seconds)
 
     async def _paced(self) -> None:
         """Waits out pauses, then for a place in the row of the rate limit."""
-        while (wait := self.wait_s()) > 0:
-            await asyncio.sleep(wait)
+        while (wait := self.wait_s()) > 0 and not self._stopped.is_set():
+            await self.rest(wait)
         if self.settings.requests_per_minute:
             now = time.monotonic()
             mine = max(now, self._next_slot)
             self._next_slot = mine + 60 / self.settings.requests_per_minute
-            await asyncio.sleep(mine - now)
+            await self.rest(mine - now)
 
 
 def _inner_error(raw: bytes) -> tuple[int, str] | None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 
 from training.captions.endpoint.answers import Answer, Usage
 from training.captions.endpoint.client import Endpoint, Keep
-from training.captions.endpoint.errors import AnswerError, EndpointStoppedError, TransientError
+from training.captions.endpoint.errors import AnswerError, EndpointStoppedError, RequestRefusedError, TransientError
 from training.captions.endpoint.retry import backoff_s
 from training.captions.endpoint.settings import EndpointSettings
 
@@ -45,6 +45,9 @@ class EndpointPool:
         self.asked = 0
         self.maybe_paid_in_vain = 0  # sent, but its answer was lost on the way
         self._given_up_in_a_row = 0
+        self._began = time.monotonic()
+        self._reached = False  # whether any request ever got to a server
+        self._refused_first = 0  # requests that were refused before anything was ever answered
         self._stopped: EndpointStoppedError | None = None
         self._rng = random.Random(seed)
 
@@ -85,14 +88,22 @@ class EndpointPool:
 
         async def arrived(answer: Answer) -> None:
             self._given_up_in_a_row = 0
+            self._reached = True
             self.asked += 1
             self.usage += answer.usage
+            self._mind_the_budget()
             await keep(answer)
 
         try:
             return await self._answer(messages, seed, key, more, arrived)
+        except RequestRefusedError as error:
+            self._refused_first += not self.asked
+            if not self.asked and self._refused_first >= self._settings.failures_in_a_row:
+                why = f"all of the first {self._refused_first} requests were refused: {error}"
+                raise self._stop(EndpointStoppedError(why)) from error
+            raise
         except EndpointStoppedError as error:
-            self._stopped = error
+            self._stop(error)
             raise
 
     async def _answer(
@@ -114,8 +125,6 @@ class EndpointPool:
         while attempt < options.attempts and time.monotonic() - started <= options.patience_s:
             if self._stopped is not None:
                 raise self._stopped  # what no request can change is not asked for again by those that wait
-            if options.max_cost and self.cost >= options.max_cost:
-                raise EndpointStoppedError(f"the budget of {options.max_cost:g} is spent ({self.cost:.4f})")
             ahead_s = min(endpoint.wait_s() for endpoint in self.endpoints)
             if time.monotonic() - started + ahead_s > options.patience_s:
                 last = f"{last or 'rate limited'}; the next {ahead_s:.0f} s are closed"
@@ -125,14 +134,31 @@ class EndpointPool:
                 return await min(self.endpoints, key=Endpoint.load).send(payload, key, keep)
             except TransientError as error:
                 last = str(error)
+                self._reached |= error.sent
+                if not self._reached and time.monotonic() - self._began > options.connect_timeout_s:
+                    why = f"nothing answers at {', '.join(options.base_url)}: {last}"
+                    raise self._stop(EndpointStoppedError(why)) from error
                 self.maybe_paid_in_vain += error.sent and not error.limited and "HTTP" not in last
                 attempt += not error.limited
                 # A time that the server names holds the whole endpoint, and is waited out there.
                 if error.wait_s is None:
                     step = max(attempt, 1)
-                    await asyncio.sleep(backoff_s(step, options.backoff_s, options.backoff_max_s, self._rng))
+                    pause_s = backoff_s(step, options.backoff_s, options.backoff_max_s, self._rng)
+                    await self.endpoints[0].rest(pause_s)
         self._given_up_in_a_row += 1
         tried = f"{attempt} attempts, {time.monotonic() - started:.0f} s"
         if self._given_up_in_a_row >= options.failures_in_a_row:
-            raise EndpointStoppedError(f"{self._given_up_in_a_row} requests in a row failed; the last: {last}")
+            why = f"{self._given_up_in_a_row} requests in a row failed; the last: {last}"
+            raise self._stop(EndpointStoppedError(why))
         raise AnswerError(f"given up after {tried}: {last}")
+
+    def _mind_the_budget(self) -> None:
+        if self._settings.max_cost and self.cost >= self._settings.max_cost:
+            self._stop(EndpointStoppedError(f"the budget of {self._settings.max_cost:g} is spent ({self.cost:.4f})"))
+
+    def _stop(self, error: EndpointStoppedError) -> EndpointStoppedError:
+        """Nothing goes out from here on, whatever waits for its turn. Returns the error, to raise."""
+        self._stopped = error
+        for endpoint in self.endpoints:
+            endpoint.stop(error)
+        return error

@@ -11,7 +11,7 @@ from typing import Any, Literal
 Outcome = Literal["retry", "limited", "refused", "stop"]
 
 RETRY = {408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529}
-STOP = {401, 402, 403, 404}
+STOP = {401, 402, 403, 404, 405, 410}
 # Answers of 429 that no waiting cures.
 SPENT = ("insufficient_quota", "billing", "credit balance", "exceeded your current quota")
 
@@ -22,7 +22,8 @@ def outcome(status: int, body: str) -> Outcome:
         return "stop" if any(word in body.lower() for word in SPENT) else "limited"
     if status in RETRY or status >= 500:
         return "retry"
-    return "stop" if status in STOP else "refused"
+    # A redirect is not followed, since it would carry the key elsewhere: the URL has to be mended.
+    return "stop" if status in STOP or 300 <= status < 400 else "refused"
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import httpx
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -81,9 +82,21 @@ class EndpointSettings(BaseSettings):
     @classmethod
     def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} is not an http(s) URL")
+            try:
+                told = httpx.URL(url)
+            except httpx.InvalidURL as error:
+                raise ValueError(f"{url!r} is not a URL: {error}") from error
+            if told.scheme not in ("http", "https") or not told.host or (told.port or 1) > 65535:
+                raise ValueError(f"{url!r} is not an http(s) URL with a host, such as http://host:8000/v1")
         return urls
+
+    @field_validator("api_key")
+    @classmethod
+    def _printable(cls, key: SecretStr | None) -> SecretStr | None:
+        told = key.get_secret_value().strip() if key else ""
+        if not (told.isascii() and told.isprintable()):
+            raise ValueError("a key is plain ASCII in one line")  # the key itself is never told
+        return SecretStr(told) if told else None
 
     @classmethod
     def of(cls, role: Role, **given: Any) -> EndpointSettings:

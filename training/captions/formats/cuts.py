@@ -11,6 +11,7 @@ from typing import Any
 
 import soundfile
 
+from training.captions.formats.checks import checked
 from training.captions.formats.jsonl import dump, objects, open_text
 from training.captions.formats.rows import FormatError, Row, audio_channel, written_whole
 
@@ -58,7 +59,7 @@ def row_of(cut: Mapping[str, Any], root: Path) -> Row:
         if name in supervision and name not in row:
             row[name] = supervision[name]
     row["cut"] = dict(cut)
-    return row
+    return checked(row)
 
 
 def write(path: Path, rows: Iterable[Row]) -> int:
@@ -84,6 +85,17 @@ def cut_of(row: Row) -> dict[str, Any]:
     return cut
 
 
+def cut_can_be_made(row: Row) -> bool:
+    """Whether `cut_of` has what it needs: the cut that the row came from, or its file's header."""
+    if row.get("cut"):
+        return True
+    try:
+        soundfile.info(row["path"])
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return True
+
+
 def _copied(row: Row) -> dict[str, Any]:
     """The cut as it came, its audio by an absolute path: Lhotse's relative paths start wherever it is run."""
     cut = row["cut"]
@@ -96,7 +108,7 @@ def _new(row: Row) -> dict[str, Any]:
     # A recording's five fields are written here rather than by Lhotse, which would bring torch to every machine.
     try:
         header = soundfile.info(row["path"])
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise FormatError(f"{row['path']}: its header cannot be read: {error}") from error
     channels = list(range(header.channels))
     recording = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from training.captions.formats.rows import FormatError, Row, normalise, portable, written_whole
+from training.captions.letters import scrubbed
 
 
 def open_text(path: Path, mode: str = "r") -> IO[str]:
@@ -65,6 +66,12 @@ def write(path: Path, rows: Iterable[Row]) -> int:
     return count
 
 
+def loads(line: str) -> Any:
+    """A line's value, in letters that can be written again. Raises ValueError."""
+    found = json.loads(line)
+    return scrubbed(found) if "\\u" in line else found
+
+
 def dump(row: Row) -> str:
     """One line."""
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -72,7 +79,7 @@ def dump(row: Row) -> str:
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = loads(line)
     except ValueError as error:
         raise FormatError(f"{path}:{number}: not JSON: {error}") from error
     if not isinstance(found, dict):

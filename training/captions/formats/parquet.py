@@ -43,7 +43,7 @@ def lines(path: Path, skip: int = 0) -> Iterator[dict[str, Any]]:
             for line in islice((line for batch in batches for line in batch.to_pylist()), left, None):
                 rest = line.pop(REST, None)
                 yield {k: v for k, v in line.items() if v is not None} | (json.loads(rest) if rest else {})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise FormatError(f"{path}: {error}") from error
 
 

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from training.captions.formats.checks import checked
+
 Row = dict[str, Any]
 
 # Ours -> what NeMo, Hugging Face and others call it.
@@ -27,7 +29,10 @@ class FormatError(ValueError):
 
 
 def normalise(line: Mapping[str, Any], root: Path) -> Row:
-    """A line of a manifest as a row: our names, an absolute path, an id. Raises ValueError for one without audio."""
+    """A line of a manifest as a row: our names, an absolute path, an id.
+
+    Raises ValueError for one without audio, or with a field that is not what it should be.
+    """
     row = dict(line)
     for name, others in NAMES.items():
         for other in others:
@@ -38,6 +43,7 @@ def normalise(line: Mapping[str, Any], root: Path) -> Row:
         path = path.get("path")
     if not path:
         raise ValueError(f"it names no audio file (one of path, {', '.join(NAMES['path'])})")
+    checked(row)
     row["path"] = os.path.normpath(root / str(path))
     if not row.get("id"):
         told = Path(str(path)).with_suffix("").as_posix().strip("./").replace("/", "-")

@@ -1,0 +1,66 @@
+"""What a row's fields must be: a wrong one is told by name and line before anything is paid, not by a crash later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SECONDS = ("start_s", "duration_s")
+TEXTS = ("short_captions", "long_captions")
+LABELS = ("speaker", "source", "split", "gender", "emotion", "accent", "language", "phonation", "text")
+OBJECTS: Mapping[str, Sequence[str]] = {
+    "captions": ("text", "kind"),
+    "rejected": ("text", "kind", "rule"),
+    "failed": ("kind", "reason"),
+}
+
+
+def checked(row: dict[str, Any]) -> dict[str, Any]:
+    """The same row; a single caption becomes a list, a number that is none goes. Raises ValueError naming the field."""
+    for name in SECONDS:
+        if row.get(name) is not None:
+            row[name] = _seconds(name, row[name])
+    for name in LABELS:
+        value = row.get(name)
+        if value is not None and not isinstance(value, str):
+            if not isinstance(value, int | float):
+                raise ValueError(f"{name}: one text is wanted, not {_short(value)}")
+            if name == "text":  # a spoken number that a table took for one
+                row[name] = str(value)
+    for name in TEXTS:
+        value = row.get(name)
+        if isinstance(value, str):
+            row[name] = [value]
+        elif value is not None and not _all(value, str):
+            raise ValueError(f"{name}: a list of texts is wanted, not {_short(value)}")
+    for name, wanted in OBJECTS.items():
+        value = row.get(name)
+        if value and not (_all(value, Mapping) and all(isinstance(o.get(w), str) for o in value for w in wanted)):
+            hint = "; plain texts belong into short_captions or long_captions" if name == "captions" else ""
+            raise ValueError(f"{name}: a list of objects with {', '.join(wanted)} is wanted, not {_short(value)}{hint}")
+    channel = row.get("channel")
+    if isinstance(channel, int) and channel < 0:
+        raise ValueError(f"channel: 0 or more is wanted, not {channel}")
+    return row
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: seconds are wanted, not {_short(value)}") from None
+    if math.isnan(number):  # what tables write where nothing is known
+        return None
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name}: seconds from 0 are wanted, not {_short(value)}")
+    return number
+
+
+def _all(value: Any, kind: type) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(part, kind) for part in value)
+
+
+def _short(value: Any) -> str:
+    told = repr(value)
+    return told if len(told) <= 60 else f"{told[:59]}…"
