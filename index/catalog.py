@@ -34,8 +34,9 @@ class CollectionRow:
 
 @dataclass(frozen=True)
 class Written:
-    """What an upsert changed: whether the item is new, the segments' keys that left and came, the media it had."""
+    """What an upsert changed: the item's key, whether it is new, the segments that left and came, the media it had."""
 
+    item: int
     created: bool
     old_media: str | None
     removed: list[int]
@@ -68,7 +69,7 @@ def last_segment(connection: sqlite3.Connection) -> int:
 
 
 def changes(connection: sqlite3.Connection, collection: int) -> int:
-    """Counts the commits that changed what is in the collection: what was derived at one count holds while it does."""
+    """Counts changes of items, one each: what was derived from the collection at one count holds while it does."""
     return int(connection.execute("SELECT changes FROM collections WHERE pk = ?", (collection,)).fetchone()[0])
 
 
@@ -201,27 +202,28 @@ def write_item(
     added = insert_segments(connection, collection.pk, pk, item.segments)
     _insert_facts(connection, collection.pk, pk, item.metadata)
     _count(connection, collection.pk, items=0 if old else 1, segments=len(added) - len(removed))
-    return Written(created=old is None, old_media=old[1] if old else None, removed=removed, added=added)
+    return Written(item=pk, created=old is None, old_media=old[1] if old else None, removed=removed, added=added)
 
 
 def remove_item(
     connection: sqlite3.Connection, collection: CollectionRow, item_id: str
-) -> tuple[list[int], str | None]:
-    """Delete an item; returns its segments' keys and the hash of its media. Raises ItemNotFound."""
+) -> tuple[int, list[int], str | None]:
+    """Delete an item; returns its key, its segments' keys and the hash of its media. Raises ItemNotFound."""
     pk, media_sha256 = item_key(connection, collection, item_id)
     removed = _clear(connection, pk)
     connection.execute("DELETE FROM items WHERE pk = ?", (pk,))
     _count(connection, collection.pk, items=-1, segments=-len(removed))
-    return removed, media_sha256
+    return pk, removed, media_sha256
 
 
-def write_metadata(connection: sqlite3.Connection, collection: CollectionRow, item_id: str, metadata: Metadata) -> None:
-    """Replace an item's metadata. Raises ItemNotFound."""
+def write_metadata(connection: sqlite3.Connection, collection: CollectionRow, item_id: str, metadata: Metadata) -> int:
+    """Replace an item's metadata; returns its key. Raises ItemNotFound."""
     pk, _ = item_key(connection, collection, item_id)
     connection.execute("UPDATE items SET metadata = ?, updated_at = ? WHERE pk = ?", (_dumps(metadata), now(), pk))
     connection.execute("DELETE FROM facts WHERE item = ?", (pk,))
     _insert_facts(connection, collection.pk, pk, metadata)
     _count(connection, collection.pk, items=0, segments=0)
+    return int(pk)
 
 
 def media_in_use(connection: sqlite3.Connection, sha256: str) -> bool:

@@ -155,7 +155,7 @@ class CollectionIndex:
         self.frozen = frozen
         held = frozen.keys if frozen is not None else np.empty(0, dtype=np.int64)
         self._tombs = Tombstones(held)
-        self._tombs.bury(np.intersect1d(gone, held))
+        self._tombs.bury(gone[_among(gone, held)])
         self._keep_in_delta(held)
         self._removed = None
 

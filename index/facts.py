@@ -34,22 +34,23 @@ def facts_of(metadata: Metadata) -> Iterator[Fact]:
             yield field, SCALAR, *_stored(value), 0
 
 
-def to_sql(where: Filter, collection: int, item: str = "items.pk") -> tuple[str, list[SqlValue]]:
+def to_sql(where: Filter, collection: int, item: str = "items.pk", *, each: bool = False) -> tuple[str, list[SqlValue]]:
     """Compile to a condition on an item's key and its parameters. Never NULL, so NOT is the plain complement.
 
     Args:
         item: the column that holds the key, in the caller's query.
+        each: look at the metadata of each item in question, of which there are few, and not for all items that pass.
     """
     match where:
         case Condition():
-            return _condition(where, collection, item)
+            return _condition(where, collection, item, each)
         case Not():
-            sql, params = to_sql(where.part, collection, item)
+            sql, params = to_sql(where.part, collection, item, each=each)
             return f"NOT ({sql})", params
         case All() | AnyOf():
             if not where.parts:
                 return "1", []
-            compiled = [to_sql(part, collection, item) for part in where.parts]
+            compiled = [to_sql(part, collection, item, each=each) for part in where.parts]
             joined = (" AND " if isinstance(where, All) else " OR ").join(f"({sql})" for sql, _ in compiled)
             return joined, [value for _, params in compiled for value in params]
 
@@ -67,7 +68,7 @@ def is_bounded(where: Filter) -> bool:
             return bool(where.parts) and all(is_bounded(part) for part in where.parts)
 
 
-def _condition(condition: Condition, collection: int, item: str) -> tuple[str, list[SqlValue]]:
+def _condition(condition: Condition, collection: int, item: str, each: bool) -> tuple[str, list[SqlValue]]:
     target: list[SqlValue] = [collection, condition.field]
     if condition.op == "exists":
         sql, params = "", list[SqlValue]()
@@ -82,7 +83,11 @@ def _condition(condition: Condition, collection: int, item: str) -> tuple[str, l
         sql = f" AND shape = {SCALAR} AND kind = ? AND value {_COMPARE[condition.op]} ?"
         params = [kind, value]
     # `sql` is made of constants above.
-    found = f"{item} IN (SELECT item FROM facts WHERE collection = ? AND field = ?{sql})"  # noqa: S608
+    found = f"collection = ? AND field = ?{sql}"
+    if each:
+        found = f"EXISTS (SELECT 1 FROM facts INDEXED BY facts_item WHERE facts.item = {item} AND {found})"  # noqa: S608
+    else:
+        found = f"{item} IN (SELECT item FROM facts WHERE {found})"  # noqa: S608
     if condition.op == "exists" and condition.values[0] is False:
         found = f"NOT {found}"
     return found, target + params

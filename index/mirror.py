@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from sqlite3 import Connection
 
 import numpy as np
 
 from index.catalog import CollectionRow, collection_info, collection_rows
+from index.changes import Change
 from index.collection_index import CollectionIndex
 from index.errors import CollectionNotFound
 from index.frozen import FrozenIndex
@@ -16,7 +17,6 @@ from index.locks import ReadWriteLock
 from index.plan import IndexSettings
 from index.segments import collection_keys, vectors_of
 from index.snapshot import SnapshotFolder
-from index.types import Vector
 
 _BATCH = 8192
 
@@ -95,14 +95,13 @@ class Mirror:
         """The deletion of a collection was committed."""
         del self._live[row.name]
 
-    def change(
-        self, connection: Connection, row: CollectionRow, removed: Sequence[int], added: Sequence[int], vectors: Vector
-    ) -> None:
-        """Segments `removed`, and `added` with vectors [n, D], were committed."""
+    def change(self, connection: Connection, row: CollectionRow, change: Change) -> None:
+        """A change was committed."""
         _, index = self._live[row.name]
         try:
-            index.remove(np.array(removed, dtype=np.int64))
-            index.add(np.array(added, dtype=np.int64), vectors)
+            index.remove(np.array(change.removed, dtype=np.int64))
+            if change.vectors is not None:
+                index.add(np.array(change.added, dtype=np.int64), change.vectors)
         except Exception:
             # The commit stands and must be answered as such: a cache that failed to follow is made anew.
             fresh = CollectionIndex(row.dim)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from index.errors import StorageFailed
-from index.facts import is_bounded, to_sql
+from index.facts import SqlValue, is_bounded, to_sql
 from index.filters import Filter
 from index.types import Ids, NewSegment, Vector
 
@@ -73,40 +73,58 @@ def item_vectors(connection: sqlite3.Connection, item: int, dim: int) -> Vector:
 
 
 def matching_segments(
-    connection: sqlite3.Connection, collection: int, where: Filter, exclude_ids: Sequence[str]
+    connection: sqlite3.Connection,
+    collection: int,
+    where: Filter,
+    exclude_ids: Sequence[str],
+    among: Sequence[int] | None = None,
 ) -> Ids:
-    """Keys of the segments whose item passes the filter and is not excluded, ascending."""
-    if is_bounded(where):
+    """Keys of the segments whose item passes the filter and is not excluded, ascending.
+
+    Args:
+        among: keys of the only items that are asked, which should be few.
+    """
+    # Only the compiled filter is spliced in: names and values are parameters.
+    if among is not None:
+        condition, params = to_sql(where, collection, "items.pk", each=True)
+        sql = (
+            "SELECT segments.pk FROM json_each(?) AS one CROSS JOIN items ON items.pk = one.value"  # noqa: S608
+            f" CROSS JOIN segments ON segments.item = items.pk WHERE items.collection = ? AND ({condition})"
+        )
+        params = [json.dumps(list(among)), collection, *params]
+    elif is_bounded(where):
         # By way of the metadata's index alone, which knows the collection: the cost is that of what passes.
         condition, params = to_sql(where, collection, "item")
         sql = f"SELECT pk FROM segments WHERE {condition}"  # noqa: S608
     else:
-        # Only the compiled filter is spliced in: names and values are parameters.
         condition, params = to_sql(where, collection)
         sql = (
             "SELECT segments.pk FROM items JOIN segments ON segments.item = items.pk"  # noqa: S608
             f" WHERE items.collection = ? AND ({condition})"
         )
         params = [collection, *params]
-    keys = np.fromiter((key for (key,) in connection.execute(sql, params)), dtype=np.int64)
-    keys.sort()
+    keys = np.sort(_integers(connection, sql, params))
     return np.setdiff1d(keys, segments_of(connection, collection, exclude_ids)) if exclude_ids else keys
+
+
+def segments_of_items(connection: sqlite3.Connection, items: Iterable[int]) -> Ids:
+    """Keys of the segments of the items of these keys that exist."""
+    sql = "SELECT pk FROM segments WHERE item IN (SELECT value FROM json_each(?))"
+    return _integers(connection, sql, [json.dumps(list(items))])
 
 
 def segments_of(connection: sqlite3.Connection, collection: int, item_ids: Sequence[str]) -> Ids:
     """Keys of the segments of the named items that exist."""
-    rows = connection.execute(
+    sql = (
         "SELECT segments.pk FROM items JOIN segments ON segments.item = items.pk"
-        " WHERE items.collection = ? AND items.id IN (SELECT value FROM json_each(?))",
-        (collection, json.dumps(list(item_ids))),
+        " WHERE items.collection = ? AND items.id IN (SELECT value FROM json_each(?))"
     )
-    return np.fromiter((key for (key,) in rows), dtype=np.int64)
+    return _integers(connection, sql, [collection, json.dumps(list(item_ids))])
 
 
 def collection_keys(connection: sqlite3.Connection, collection: int) -> Ids:
     """Keys of a collection's segments, ascending; read from an index, not from the rows with their vectors."""
-    rows = connection.execute("SELECT pk FROM segments WHERE collection = ? ORDER BY pk", (collection,))
-    return np.fromiter((key for (key,) in rows), dtype=np.int64)
+    return np.sort(_integers(connection, "SELECT pk FROM segments WHERE collection = ?", [collection]))
 
 
 def vectors_of(connection: sqlite3.Connection, keys: Ids, dim: int) -> tuple[Ids, Vector]:
@@ -128,6 +146,12 @@ def vectors_after(
     sql = "SELECT pk, vector FROM segments WHERE collection = ? AND pk > ? ORDER BY pk LIMIT ?"
     rows = connection.execute(sql, (collection, after, limit)).fetchall()
     return np.array([row[0] for row in rows], dtype=np.int64), _matrix([row[1] for row in rows], dim)
+
+
+def _integers(connection: sqlite3.Connection, sql: str, params: Sequence[SqlValue]) -> Ids:
+    """What a query of one column `pk` gives. As one text, which takes a third of the time of a million rows."""
+    (text,) = connection.execute(f"SELECT group_concat(pk) FROM ({sql})", params).fetchone()  # noqa: S608
+    return np.fromstring(text, dtype=np.int64, sep=",") if text else np.empty(0, dtype=np.int64)
 
 
 def _matrix(blobs: Sequence[bytes], dim: int) -> Vector:

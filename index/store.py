@@ -9,10 +9,9 @@ from sqlite3 import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from index import catalog, cursors, segments
 from index.backend import Store
+from index.changes import Change
 from index.database import Database, storage_errors
 from index.errors import CollectionNotFound, DimensionMismatch, InvalidInput, MediaNotKept
 from index.files import fsync_folder
@@ -155,6 +154,7 @@ class LocalStore:
             media = catalog.remove_collection(connection, row.pk)
             with self._mirror.committing(connection):
                 self._mirror.drop(row)
+            self._matcher.forget(row.pk)
             self.upkeep.forget(row)
             self._drop_unused_media(connection, media)
 
@@ -198,18 +198,16 @@ class LocalStore:
         with self._database.transaction() as connection:
             row = catalog.collection_row(connection, name)
             old = catalog.read_item(connection, row, item_id).metadata
-            catalog.write_metadata(connection, row, item_id, patched_metadata(old, patch, self._limits))
+            pk = catalog.write_metadata(connection, row, item_id, patched_metadata(old, patch, self._limits))
             item = catalog.read_item(connection, row, item_id)
-            connection.commit()
+            self._commit(connection, row, Change([pk]))
             return item
 
     def delete_item(self, name: str, item_id: str) -> None:
         with self._database.transaction() as connection:
             row = catalog.collection_row(connection, name)
-            removed, media = catalog.remove_item(connection, row, item_id)
-            with self._mirror.committing(connection):
-                self._mirror.change(connection, row, removed, [], np.empty((0, row.dim), np.float32))
-            self.upkeep.changed()
+            pk, removed, media = catalog.remove_item(connection, row, item_id)
+            self._commit(connection, row, Change([pk], removed))
             self._drop_unused_media(connection, [media])
 
     def item_vectors(self, name: str, item_id: str) -> Vector:
@@ -265,7 +263,6 @@ class LocalStore:
         media: Sequence[StagedMedia | None],
     ) -> list[bool]:
         published = {blob.sha256 for blob in media if blob is not None}
-        vectors = np.array([one.vector for item in items for one in item.segments], dtype=np.float32)
         try:
             for blob in media:
                 if blob is not None:
@@ -274,17 +271,21 @@ class LocalStore:
                 catalog.write_item(connection, row, item, blob.sha256 if blob else None)
                 for item, blob in zip(items, media, strict=True)
             ]
-            removed = [key for change in written for key in change.removed]
-            added = [key for change in written for key in change.added]
-            with self._mirror.committing(connection):
-                self._mirror.change(connection, row, removed, added, vectors)
-            self.upkeep.changed()
+            self._commit(connection, row, Change.of(items, written))
         except BaseException:
             connection.rollback()
             self._drop_unused_media(connection, published)
             raise
-        self._drop_unused_media(connection, {change.old_media for change in written})
-        return [change.created for change in written]
+        self._drop_unused_media(connection, {one.old_media for one in written})
+        return [one.created for one in written]
+
+    def _commit(self, connection: Connection, row: catalog.CollectionRow, change: Change) -> None:
+        """Commit, and bring along all that mirrors the catalog."""
+        count = catalog.changes(connection, row.pk)
+        with self._mirror.committing(connection):
+            self._mirror.change(connection, row, change)
+            self._matcher.note(row.pk, count, change)
+        self.upkeep.changed()
 
     def _drop_unused_media(self, connection: Connection, hashes: Iterable[str | None]) -> None:
         for sha256 in hashes:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 import anyio
 from fastapi import FastAPI
 
+from index.backend import Store
 from index.errors import IndexingError
 from model_export.bundle import Bundle
 from service.api import (
@@ -64,6 +65,26 @@ def end_process(reason: str, *, grace_s: float) -> None:
     force.start()
 
 
+async def _opened(settings: Settings, engine: Engine) -> Store:
+    """The store, and the engine started: side by side, for with a large library each takes seconds.
+
+    Raises what either of them does, after the other was stopped again.
+    """
+    store, started = await asyncio.gather(
+        asyncio.to_thread(open_store, settings), engine.start(), return_exceptions=True
+    )
+    if isinstance(store, IndexingError):
+        logger.error("cannot serve %s: %s", settings.milvus_uri or f"the data folder {settings.data_dir}", store)
+    if isinstance(store, BaseException):
+        await engine.stop()
+        raise store
+    if isinstance(started, BaseException):
+        await engine.stop()
+        await asyncio.to_thread(store.close)
+        raise started
+    return store
+
+
 def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], None] | None = None) -> FastAPI:
     """An app that serves one bundle and one data folder, from `settings` or the environment.
 
@@ -82,16 +103,11 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if settings.log_format == "json":
             log_as_json()  # here, because whoever runs the server has set its handlers up by now
-        try:
-            store = await asyncio.to_thread(open_store, settings)
-        except IndexingError as error:
-            logger.error("cannot serve %s: %s", settings.milvus_uri or f"the data folder {settings.data_dir}", error)
-            raise
         engine = Engine(settings, bundle, observer=metrics, on_fatal=fatal)
-        bulk: Jobs | None = None
         limits = AudioLimits.from_settings(settings, min_s=bundle.manifest.min_s)
+        store = await _opened(settings, engine)
+        bulk: Jobs | None = None
         try:
-            await engine.start()
             try:
                 bulk = await asyncio.to_thread(Jobs, settings, engine, store, metrics, limits)
             except (JobsBroken, IndexingError) as error:

@@ -80,19 +80,24 @@ def every_filter(test: Any) -> Any:
 
 def check_filters(shared: Store, metadatas: list[Any], wheres: list[Any]) -> None:
     # Every field exists on one more item, so that no filter fails for naming an unknown one.
-    items = {f"i{i}": metadata for i, metadata in enumerate(metadatas)} | {"zz": dict.fromkeys(HOSTILE, "~")}
+    before = [*metadatas, dict.fromkeys(HOSTILE, "~")]
+    after = [*before[1:], before[0]]
     shared.create_collection("c", dim=4, identity="x")
-    shared.upsert("c", [clip(item_id, [i], 4, data) for i, (item_id, data) in enumerate(items.items())], identity="x")
     try:
-        for where in wheres:
-            expected = {item_id for item_id, metadata in items.items() if holds(where, metadata)}
-            parsed = parse_filter(where)
-            listed, cursor = shared.list_items("c", limit=100, where=parsed)
-            assert {item.id for item in listed} == expected
-            assert cursor is None
-            found = shared.search("c", clip("q", [7], 4).segments[0].vector, top_k=100, where=parsed)
-            assert {hit.item_id for hit in found} == expected
-        assert {item.id: item.metadata for item in shared.list_items("c", limit=100)[0]} == items
+        # Asked again after every item got another one's metadata, answers that were remembered have to follow.
+        for given in (before, after):
+            items = {f"i{i}": metadata for i, metadata in enumerate(given)}
+            batch = [clip(item_id, [i], 4, data) for i, (item_id, data) in enumerate(items.items())]
+            shared.upsert("c", batch, identity="x")
+            for where in wheres:
+                expected = {item_id for item_id, metadata in items.items() if holds(where, metadata)}
+                parsed = parse_filter(where)
+                listed, cursor = shared.list_items("c", limit=100, where=parsed)
+                assert {item.id for item in listed} == expected
+                assert cursor is None
+                found = shared.search("c", clip("q", [7], 4).segments[0].vector, top_k=100, where=parsed)
+                assert {hit.item_id for hit in found} == expected
+            assert {item.id: item.metadata for item in shared.list_items("c", limit=100)[0]} == items
     finally:
         shared.delete_collection("c")
 
