@@ -1,7 +1,9 @@
 """Copy a data folder while a service writes to it, and make a data folder of such a copy.
 
 The catalog is copied in one read transaction of SQLite's backup API, which holds up no writer; what it refers to is
-gathered around it. Media never change once named, so on one file system they are linked, not copied.
+gathered around it. Media never change once named, so on one file system they are linked, not copied. Databases that
+others keep in folders of their own beside the catalog, such as the ingest jobs, are copied the same way, and before it:
+what they take for done is then in the catalog, and what they take for undone and is there is done twice, to no harm.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class BackupReport:
-    """What a backup holds: bytes of the catalog and the index snapshots, number and bytes of audio files."""
+    """What a backup holds: bytes of the catalog, index snapshots and other databases; audio files and their bytes."""
 
     created_at: str
     collections: int
@@ -38,6 +40,7 @@ class BackupReport:
     index_bytes: int
     media: int
     media_bytes: int
+    other_bytes: int = 0
 
 
 def backup(folder: Path, target: Path) -> BackupReport:
@@ -52,6 +55,8 @@ def backup(folder: Path, target: Path) -> BackupReport:
         # Snapshots first: an index older than the catalog catches up from it, a newer one would be refused.
         _copy_snapshots(folder / "index", partial / "index")
         _gather_media(folder / "media", partial / "media")
+        for file in _others(folder):
+            _copy_database(file, partial / file.relative_to(folder))
         report = _copy_catalog(folder, partial)
         files = {str(path.relative_to(partial)): checksums(path) for path in _summed(partial)}
         (partial / MARK).write_text(json.dumps({"format": FORMAT, "report": asdict(report), "files": files}), "utf-8")
@@ -121,13 +126,25 @@ def _gather_media(source: Path, target: Path) -> None:
             link_or_copy(file, target / file.parent.name / file.name)
 
 
+def _others(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.sqlite"))
+
+
+def _copy_database(source: Path, copy: Path) -> None:
+    copy.parent.mkdir(exist_ok=True)
+    try:
+        with closing(open_catalog(source)) as live, closing(sqlite3.connect(copy)) as target:
+            live.backup(target)
+    except sqlite3.DatabaseError as error:
+        raise StorageFailed(f"{source} cannot be copied: {error}") from error
+
+
 def _copy_catalog(folder: Path, partial: Path) -> BackupReport:
     """Copy the catalog, then the media that came since they were gathered; again if one of them went as well."""
     copy = partial / "catalog.sqlite"
     for _ in range(_ROUNDS):
         copy.unlink(missing_ok=True)
-        with closing(open_catalog(folder / "catalog.sqlite")) as live, closing(sqlite3.connect(copy)) as target:
-            live.backup(target)
+        _copy_database(folder / "catalog.sqlite", copy)
         wanted = _media_of(copy)
         missing = [one for one in wanted if not (partial / "media" / one[:2] / one).is_file()]
         try:
@@ -158,6 +175,7 @@ def _report(copy: Path, partial: Path) -> BackupReport:
         index_bytes=sum(file.stat().st_size for file in (partial / "index").iterdir()),
         media=len(media),
         media_bytes=sum(media),
+        other_bytes=sum(file.stat().st_size for file in _others(partial)),
     )
 
 
@@ -167,7 +185,7 @@ def _media_of(catalog_file: Path) -> set[str]:
 
 
 def _summed(partial: Path) -> list[Path]:
-    return [partial / "catalog.sqlite", *sorted((partial / "index").iterdir())]
+    return [partial / "catalog.sqlite", *_others(partial), *sorted((partial / "index").iterdir())]
 
 
 def _read_mark(source: Path) -> dict[str, Any]:

@@ -116,7 +116,10 @@ def rebuild(
 def backup(
     target: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")], data_dir: DataDir = DATA
 ) -> None:
-    """Copy catalog, audio and index to a folder, also while a service runs and writes."""
+    """Copy catalog, audio, index and ingest jobs to a folder, also while a service runs and writes.
+
+    Settings and the model bundle are not part of it.
+    """
     with _errors():
         _print_report(f"backed up to {target}", backups.backup(data_dir, target))
 
@@ -125,7 +128,10 @@ def backup(
 def restore(
     source: Annotated[Path, typer.Argument(help="Folder that `clsp index backup` wrote.")], data_dir: DataDir = DATA
 ) -> None:
-    """Check a backup and make a data folder of it, which must not exist yet; then start the service on it."""
+    """Check a backup and make a data folder of it, which must not exist yet; then start the service on it.
+
+    Ingest jobs that had not ended when the backup was taken go on.
+    """
     with _errors():
         _print_report(f"restored to {data_dir}", backups.restore(source, data_dir))
 
@@ -204,6 +210,7 @@ def _print_report(what: str, report: backups.BackupReport) -> None:
     console.print(
         f"{what}: {report.collections} collections, {report.items} items, {report.segments} segments;"
         f" catalog {mib(report.catalog_bytes)}, index {mib(report.index_bytes)},"
-        f" {report.media} audio files {mib(report.media_bytes)}; as of {report.created_at}",
+        f" {report.media} audio files {mib(report.media_bytes)}, other databases {mib(report.other_bytes)};"
+        f" as of {report.created_at}",
         highlight=False,
     )

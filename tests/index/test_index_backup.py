@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.create_collection("audio", dim=DIM, identity="x")
         store.upsert("audio", [clip("a", [1], media=b"one" * 1000), clip("b", [2], media=b"two")], identity="x")
         store.upkeep.settle()
+    (folder / "jobs").mkdir()
+    _left_to_do(folder, ["c"])
     return folder
+
+
+def _left_to_do(folder: Path, done: list[str]) -> set[str]:
+    """What another room's database has left once `done` is struck off; it is made with a, b and c in it."""
+    with closing(sqlite3.connect(folder / "jobs" / "jobs.sqlite", isolation_level=None)) as jobs:
+        jobs.execute("PRAGMA journal_mode = WAL")
+        if not jobs.execute("SELECT 1 FROM sqlite_master").fetchall():
+            jobs.execute("CREATE TABLE entries (id TEXT)")
+            jobs.executemany("INSERT INTO entries VALUES (?)", [("a",), ("b",), ("c",)])
+        jobs.executemany("DELETE FROM entries WHERE id = ?", [(one,) for one in done])
+        return {one for (one,) in jobs.execute("SELECT id FROM entries")}
 
 
 def check_same(folder: Path) -> None:
@@ -43,6 +58,7 @@ def check_same(folder: Path) -> None:
         assert store.upkeep.facts("c").frozen is not None
         assert store.search("c", VECTORS[77], top_k=1)[0].item_id == "0000077"
         assert store.media_path("audio", "a")[0].read_bytes() == b"one" * 1000
+    assert _left_to_do(folder, []) == {"a", "b"}
 
 
 def test_a_backup_is_itself_a_data_folder_and_restores_to_one(data: Path, tmp_path: Path) -> None:
@@ -99,6 +115,48 @@ def test_a_backup_while_everything_changes_is_of_one_moment(tmp_path: Path) -> N
     assert len(set(seen)) > 1
 
 
+def test_what_a_job_struck_off_is_in_the_catalog_of_the_same_backup(tmp_path: Path) -> None:
+    """Jobs strike a clip off once it is stored; a backup must never hold neither."""
+    begun, done = threading.Event(), threading.Event()
+    (tmp_path / "data" / "jobs").mkdir(parents=True)
+    _left_to_do(tmp_path / "data", [])
+    wanted = {f"n{number}" for number in range(900)}
+    with (
+        LocalStore(tmp_path / "data") as store,
+        closing(sqlite3.connect(tmp_path / "data" / "jobs" / "jobs.sqlite", check_same_thread=False)) as jobs,
+    ):
+        store.create_collection("c", dim=DIM, identity="x")
+        jobs.executemany("INSERT INTO entries VALUES (?)", [(one,) for one in wanted])
+        jobs.commit()
+
+        def work() -> None:
+            for item_id in sorted(wanted):
+                if done.is_set():
+                    return
+                store.upsert("c", [clip(item_id, [1], DIM)], identity="x")
+                jobs.execute("DELETE FROM entries WHERE id = ?", (item_id,))
+                jobs.commit()
+                begun.set()
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            assert begun.wait(60)
+            for number in range(4):
+                backup(tmp_path / "data", tmp_path / f"copy{number}")
+        finally:
+            done.set()
+            worker.join()
+    stored = 0
+    for number in range(4):
+        restore(tmp_path / f"copy{number}", tmp_path / f"new{number}")
+        with LocalStore(tmp_path / f"new{number}") as store:
+            there = {item.id for item in store.list_items("c", limit=1000)[0]}
+        assert there | _left_to_do(tmp_path / f"new{number}", []) >= wanted
+        stored += len(there)
+    assert stored > 0
+
+
 def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -107,7 +165,7 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("pattern", ["catalog.sqlite", "index/*.faiss", "media/??/*"])
+@pytest.mark.parametrize("pattern", ["catalog.sqlite", "jobs/jobs.sqlite", "index/*.faiss", "media/??/*"])
 @pytest.mark.parametrize("damage", [_flip, Path.unlink])
 def test_a_damaged_backup_is_refused_and_leaves_nothing(
     data: Path, tmp_path: Path, pattern: str, damage: Callable[[Path], None]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from serving import Serve, Server
 
 from index.errors import StoreLocked
 from index.store import LocalStore
+from model_export.bundle import BundleError
 from service.app import create_app
 from service.settings import Settings
 
@@ -157,6 +159,21 @@ def test_a_data_folder_has_one_owner(data_dir: Path, caplog: pytest.LogCaptureFi
         asyncio.run(start())
     assert any(str(data_dir) in one.getMessage() for one in caplog.records if one.name == "clsp")
     asyncio.run(start())
+
+
+def test_encoders_that_do_not_open_let_the_data_folder_go(data_dir: Path, tmp_path: Path) -> None:
+    """Store and encoders are opened side by side: where one fails, the other is let go."""
+    broken = Path(shutil.copytree(Settings().bundle, tmp_path / "bundle"))
+    (broken / "text.onnx").write_bytes(b"not a graph")
+    app = create_app(Settings(data_dir=data_dir, bundle=broken, verify_bundle=False))
+
+    async def start() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    with pytest.raises(BundleError):
+        asyncio.run(start())
+    LocalStore(data_dir).close()
 
 
 def test_metrics_count_by_route_not_by_path(server: Server) -> None:
