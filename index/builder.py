@@ -13,7 +13,7 @@ import numpy as np
 from index.faiss_index import Selection, faiss_threads
 from index.frozen import EffortPoint, FrozenFacts, FrozenIndex, empty_ivf
 from index.plan import PQ_TRAIN, TRAIN_PER_LIST, TRAIN_ROUNDS, Plan
-from index.source import Source
+from index.source import Vectors
 from index.types import Ids, Vector
 
 _faiss: Any = faiss
@@ -34,7 +34,7 @@ Check = Callable[[], None]
 """Called between steps; raises BuildStopped."""
 
 
-def build(source: Source, plan: Plan, *, target_recall: float, threads: int, check: Check) -> FrozenIndex:
+def build(source: Vectors, plan: Plan, *, target_recall: float, threads: int, check: Check) -> FrozenIndex:
     """Build what the plan says over all vectors that the collection has.
 
     Raises:
@@ -60,7 +60,7 @@ def build(source: Source, plan: Plan, *, target_recall: float, threads: int, che
     return frozen
 
 
-def _trained(source: Source, plan: Plan, sample: Ids, check: Check) -> Any:
+def _trained(source: Vectors, plan: Plan, sample: Ids, check: Check) -> Any:
     _, vectors = source.fetch(sample)
     # Keys are sampled in order; k-means wants none.
     vectors = np.ascontiguousarray(np.random.default_rng(1).permutation(vectors))
@@ -98,7 +98,7 @@ class Probe:
         self._scores = np.full((len(keys), TOP), -np.inf, dtype=np.float32)
 
     @classmethod
-    def of(cls, source: Source, keys: Ids) -> Probe:
+    def of(cls, source: Vectors, keys: Ids) -> Probe:
         return cls(*source.fetch(keys))
 
     def see(self, ids: Ids, vectors: Vector) -> None:
@@ -117,7 +117,7 @@ class Probe:
         return int(np.isfinite(self._scores).sum(axis=1).min()) if len(self.keys) else 0
 
 
-def measure(source: Source, frozen: FrozenIndex, probe: Probe, effort: int) -> EffortPoint:
+def measure(source: Vectors, frozen: FrozenIndex, probe: Probe, effort: int) -> EffortPoint:
     """Recall@10 and time of searches at an effort, exact re-ranking included."""
     floor, wanted = probe.floor(), probe.wanted()
     found, spent = 0, 0.0
@@ -134,7 +134,7 @@ def measure(source: Source, frozen: FrozenIndex, probe: Probe, effort: int) -> E
     return EffortPoint(effort, found / total if total else 1.0, 1000 * spent / max(1, len(probe.keys)))
 
 
-def tune(source: Source, frozen: FrozenIndex, probe: Probe, target_recall: float, check: Check) -> FrozenFacts:
+def tune(source: Vectors, frozen: FrozenIndex, probe: Probe, target_recall: float, check: Check) -> FrozenFacts:
     """Double the effort until nothing is gained, then choose the least that reaches the target."""
     curve: list[EffortPoint] = []
     effort = 1
@@ -150,7 +150,7 @@ def tune(source: Source, frozen: FrozenIndex, probe: Probe, target_recall: float
 
 
 def _between(
-    source: Source, frozen: FrozenIndex, probe: Probe, curve: list[EffortPoint], target: float, check: Check
+    source: Vectors, frozen: FrozenIndex, probe: Probe, curve: list[EffortPoint], target: float, check: Check
 ) -> list[EffortPoint]:
     """Halve the step in which the target is crossed, so that the effort is at most a third more than is needed."""
     crossing = next((i for i, point in enumerate(curve) if point.recall >= target), 0)
@@ -161,7 +161,7 @@ def _between(
     return [*curve[:crossing], middle, *curve[crossing:]]
 
 
-def probe_of(source: Source, check: Check) -> Probe:
+def probe_of(source: Vectors, check: Check) -> Probe:
     """A fresh probe of a collection as it is; reads all its vectors."""
     probe = Probe.of(source, _sample(np.random.default_rng(2), source.keys(), QUERIES))
     for ids, vectors in source.scan():

@@ -27,6 +27,22 @@ class Reads(Protocol):
     def snapshot(self) -> AbstractContextManager[sqlite3.Connection]: ...
 
 
+class Vectors(Protocol):
+    """What a build reads: vectors [n, dim] by key."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def keys(self) -> Ids:
+        """All keys, ascending."""
+
+    def fetch(self, keys: Ids) -> tuple[Ids, Vector]:
+        """Those of `keys` that are still there, and their vectors."""
+
+    def scan(self) -> Iterator[tuple[Ids, Vector]]:
+        """Every vector in order of its key; what comes while it scans is met at the end."""
+
+
 class ReadOnlyCatalog:
     """A catalog that another process owns and may be writing. For one thread."""
 
@@ -57,19 +73,17 @@ def open_catalog(path: Path) -> sqlite3.Connection:
 
 @dataclass(frozen=True)
 class Source:
-    """One collection's vectors [n, dim]."""
+    """One collection's vectors [n, dim], as `Vectors` describes them."""
 
     catalog: Reads
     collection: int
     dim: int
 
     def keys(self) -> Ids:
-        """All keys, ascending."""
         with self.catalog.snapshot() as connection:
             return collection_keys(connection, self.collection)
 
     def fetch(self, keys: Ids) -> tuple[Ids, Vector]:
-        """Those of `keys` that are still there, and their vectors."""
         if len(keys) <= BATCH:
             with self.catalog.snapshot() as connection:
                 return vectors_of(connection, keys, self.dim)
@@ -85,7 +99,6 @@ class Source:
         return found[:count], vectors[:count]
 
     def scan(self) -> Iterator[tuple[Ids, Vector]]:
-        """Every vector in order of its key; what comes while it scans is met at the end."""
         after = 0
         while True:
             with self.catalog.snapshot() as connection:
