@@ -1,5 +1,6 @@
 """The built index alone, at a size whose catalog does not fit the disk at hand: memory, recall, latency, load time.
 
+    python benchmarks/index_large.py draw 10000000 --folder DIR
     python benchmarks/index_large.py build 10000000 --folder DIR
     python benchmarks/index_large.py measure 10000000 --folder DIR
 
@@ -70,15 +71,16 @@ class FileVectors:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("build", "measure"))
+    parser.add_argument("stage", choices=("draw", "build", "measure"))
     parser.add_argument("size", type=int)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--memory-mib", type=int, default=12 * 1024, help="the planner's budget")
     given = parser.parse_args()
     folder = given.folder / f"large-{given.size}"
     folder.mkdir(parents=True, exist_ok=True)
-    if given.stage == "build":
+    if given.stage == "draw":
         _draw(folder, given.size)
+    elif given.stage == "build":
         _build(folder, given.size, given.memory_mib)
     else:
         report("index_large", "The built index alone", COLUMNS, _measure(folder, given.size))
@@ -86,8 +88,6 @@ def main() -> int:
 
 
 def _draw(folder: Path, size: int) -> None:
-    if (folder / "exact.npy").exists():
-        return
     exact, first = Exact(queries()), 0
     with (folder / "vectors.f16").open("wb") as file:
         for block in vectors(size):
