@@ -1,4 +1,4 @@
-"""Turns the results of index_scale.py and index_http.py into the tables and plots of docs/index.md.
+"""Turns the results of index_scale.py, index_large.py and index_http.py into the tables and plots of docs/index.md.
 
 python benchmarks/index_publish.py
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from index_large import COLUMNS as LARGE
 from index_scale import COLUMNS
 from plot import line_plot
 from publish import filled
@@ -25,7 +26,7 @@ def main() -> int:
     """Rewrite what lies between the page's markers, for each result that is there."""
     page = PAGE.read_text("utf-8")
     PLOTS.mkdir(exist_ok=True)
-    for name, columns in (("index_scale", COLUMNS), ("index_http", HTTP)):
+    for name, columns in (("index_scale", COLUMNS), ("index_large", LARGE), ("index_http", HTTP)):
         page, _ = filled(page, name, columns)
     PAGE.write_text(page, "utf-8")
     curves = RESULTS / "index_curves.json"

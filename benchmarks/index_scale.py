@@ -35,6 +35,7 @@ from model_export.bundle import Bundle
 from service.engine.identity import embedding_identity
 
 FILTERS = {"half": 2, "twentieth": 20, "thousandth": 1000}
+WHENS = ("asked first", "asked after a write", "asked again")
 SHARES = {"half": "50 %", "twentieth": "5 %", "thousandth": "0.1 %"}
 # A search runs in one thread: its processor time says what it costs on a machine that is doing other things as well.
 COLUMNS = (
@@ -129,38 +130,45 @@ def _measure(folder: Path, size: int, memory_mib: int, curves: list[dict[str, An
             point = _timed(store, asked, exact["all"], effort=effort)
             curves.append({"what": "clsp", "vectors": size, "effort": effort, **point})
         for name, share in SHARES.items():
-            for again in ("", ", asked again"):
-                found = _timed(store, asked, exact[name], where={name: 1}, fresh=not again)
-                rows.append({"what": f"clsp, filter {share}{again}", "vectors": size, **found})
+            for when in WHENS:
+                found = _filtered(store, asked, exact[name], name, when)
+                rows.append({"what": f"clsp, filter {share}, {when}", "vectors": size, **found})
         rows.append({"what": "clsp, while another adds", "vectors": size, **_adding(store, size, asked)})
         rows.append({"what": "clsp, adding alone, 1000 a call", "vectors": size, "per s": told["added a second"]})
     return rows
 
 
 def _timed(
-    store: LocalStore,
-    asked: np.ndarray,
-    exact: np.ndarray,
-    clients: int = 1,
-    where: dict[str, int] | None = None,
-    fresh: bool = False,
-    effort: int | None = None,
+    store: LocalStore, asked: np.ndarray, exact: np.ndarray, clients: int = 1, effort: int | None = None
 ) -> dict[str, float]:
-    parsed = parse_filter(where) if where else None
+    def search(query: np.ndarray) -> list[Hit]:
+        return store.search("c", query, top_k=10, effort=effort)
+
+    return timed(search, asked, exact, clients, ids=_ids)
+
+
+def _filtered(store: LocalStore, asked: np.ndarray, exact: np.ndarray, field: str, when: str) -> dict[str, float]:
+    """Searches under `field` = 1 by one client."""
+    times = 0
+    where = parse_filter({field: 1})
+
+    def before() -> None:
+        nonlocal where, times
+        times += 1
+        if when == WHENS[0]:
+            where = parse_filter({field: [1, -times]})  # nothing has that value: it only makes the filter a new one
+        elif when == WHENS[1]:
+            store.patch_metadata("c", "0", {"touched": times})
 
     def search(query: np.ndarray) -> list[Hit]:
-        return store.search("c", query, top_k=10, where=parsed, effort=effort)
+        return store.search("c", query, top_k=10, where=where)
 
-    def ids(hits: list[Hit]) -> list[int]:
-        return [int(hit.item_id) for hit in hits]
+    few = 20 if when == WHENS[0] else len(asked)
+    return timed(search, asked[:few], exact[:few], 1, before=before, ids=_ids)
 
-    if not fresh:
-        return timed(search, asked, exact, clients, ids=ids)
 
-    def forget() -> None:
-        store.patch_metadata("c", "0", {"touched": time.perf_counter()})  # with any write goes the filter's answer
-
-    return timed(search, asked[:20], exact[:20], clients, before=forget, ids=ids)
+def _ids(hits: list[Hit]) -> list[int]:
+    return [int(hit.item_id) for hit in hits]
 
 
 def _adding(store: LocalStore, size: int, asked: np.ndarray) -> dict[str, Any]:
