@@ -64,6 +64,8 @@ class _Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()  # the server closed it while nothing was asked: no request is lost with it
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._address, limit=1 << 20)
         reader, writer = self._streams

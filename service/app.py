@@ -36,6 +36,7 @@ from service.api.deps import Services
 from service.api.failures import install_failure_handlers
 from service.audio_limits import AudioLimits
 from service.engine import Engine
+from service.engine.memory import settle
 from service.errors import install_error_handlers
 from service.fetch import Fetcher
 from service.jobs.errors import JobsBroken
@@ -125,6 +126,7 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
             )
             metrics.watch(engine)
             await bulk.start()
+            settle()
             with on_stop_signal(bulk.close_streams):
                 yield
         finally:

@@ -76,6 +76,7 @@ def serve(
     grace = max(1, int(settings.request_timeout_s))
     # The service logs its requests itself, with their ids.
     options: dict[str, Any] = {"log_level": level, "access_log": False, "timeout_graceful_shutdown": grace}
+    options["timeout_keep_alive"] = max(1, round(settings.keep_alive_s))
     uvicorn.run(application, host=settings.host, port=settings.port, **options)
 
 

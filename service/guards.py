@@ -5,12 +5,17 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ProblemError, answer_problem_at
+
+_HOSTS_REMEMBERED: Final = 64
+"""Few names are asked for again and again; strangers' are forgotten."""
 
 
 class HostGuard:
@@ -25,9 +30,10 @@ class HostGuard:
         self.app = app
         self.allowed = [name.lower().rstrip(".") for name in allowed]
         self.keyless = keyless
+        self._known = lru_cache(maxsize=_HOSTS_REMEMBERED)(self.knows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self.knows(Headers(scope=scope).get("host", "")):
+        if scope["type"] == "http" and not self._known(Headers(scope=scope).get("host", "")):
             detail = "the Host header is not one of CLSP_ALLOWED_HOSTS"
             await answer_problem_at(scope, ProblemError("unknown-host", detail, field="Host"))(scope, receive, send)
             return

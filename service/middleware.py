@@ -31,13 +31,14 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CLIENT_GONE: Final = 499
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 _GZIP_MINIMUM_BYTES: Final = 1024
-_SECURITY_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_EVERY_ANSWER: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""Headers of every answer that does not have its own; raw, because this is done for each."""
 
 
 def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics, tracing: Tracing | None = None) -> None:
@@ -83,10 +84,11 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                for name, value in _SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"] = list(message.get("headers", ()))
+                given = {name for name, _ in headers}
+                headers += [pair for pair in _EVERY_ANSWER if pair[0] not in given]
+                headers.append((b"x-request-id", request_id.encode()))
+                MutableHeaders(raw=headers).add_vary_header("Accept-Encoding")
             await send(message)
 
         self.metrics.in_flight.inc()
@@ -197,5 +199,9 @@ class Compression:
         self.gzip = GZipMiddleware(app, minimum_size=_GZIP_MINIMUM_BYTES, compresslevel=5)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_audio = scope["type"] == "http" and scope["path"].endswith("/audio")
-        await (self.plain if is_audio else self.gzip)(scope, receive, send)
+        as_it_is = scope["type"] != "http" or scope["path"].endswith("/audio") or not _takes_gzip(scope)
+        await (self.plain if as_it_is else self.gzip)(scope, receive, send)
+
+
+def _takes_gzip(scope: Scope) -> bool:
+    return any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"])

@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request
+from fastapi.security import HTTPBearer
 
 from service.errors import ProblemError
 from service.settings import ApiKey
-
-_bearer = HTTPBearer(auto_error=False, description="An API key; needed only where the server was given some.")
-_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def find_key(keys: Sequence[ApiKey], secret: str) -> ApiKey | None:
@@ -27,19 +24,24 @@ def find_key(keys: Sequence[ApiKey], secret: str) -> ApiKey | None:
     return found
 
 
-class RequireScope:
+class RequireScope(HTTPBearer):
     """Dependency of a route: lets a request through if its key has the scope, or if no keys are configured.
+
+    It is the security scheme of OpenAPI's page itself, rather than depend on one: each dependency costs every request.
 
     Raises ProblemError `unauthorized` (401) without a valid key, `forbidden` (403) without the scope.
     """
 
     def __init__(self, scope: Literal["read", "write"]) -> None:
+        description = "An API key; needed only where the server was given some."
+        super().__init__(scheme_name="HTTPBearer", auto_error=False, description=description)
         self.scope: Literal["read", "write"] = scope
 
-    async def __call__(self, request: Request, credentials: _Credentials) -> None:
+    async def __call__(self, request: Request) -> None:  # type: ignore[override]  # it answers itself, with a problem
         keys: Sequence[ApiKey] = request.app.state.settings.api_keys
         if not keys:
             return
+        credentials = await super().__call__(request)
         key = find_key(keys, credentials.credentials) if credentials is not None else None
         challenge = {"WWW-Authenticate": "Bearer"}
         if key is None:

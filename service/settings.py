@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    keep_alive_s: Seconds = Field(
+        75.0,
+        ge=1,
+        description="A connection without a request is closed after this; more than the proxy in front waits, seconds.",
+    )
     log_level: LogLevel = Field("info", description="Lowest level that is logged.")
     log_format: LogFormat = Field("text", description="Lines for people, or one JSON object a line.")
     otel_endpoint: str = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import anyio.to_thread
@@ -72,7 +73,12 @@ async def read_json(request: Request, model: type[M], *, optional: bool = False,
         return model()
     if body and not kind:
         raise _unsupported("none", "application/json", "multipart/form-data" if multipart else None)
-    return await parse_json(body, TypeAdapter(model))
+    return await parse_json(body, _adapter(model))
+
+
+@lru_cache
+def _adapter(model: type[M]) -> TypeAdapter[M]:
+    return TypeAdapter(model)
 
 
 async def parse_json(data: bytes | str, adapter: TypeAdapter[T], *, field: str = "") -> T:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import anyio
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Response
 
 from index.backend import Store
 from index.errors import IdentityMismatch
@@ -22,7 +22,7 @@ from service.fetch import Fetcher
 from service.jobs.manager import Jobs
 from service.metrics import Metrics
 from service.schemas import Problem
-from service.schemas.common import CollectionName, ItemId
+from service.schemas.common import CollectionName, ItemId, ResponseModel
 from service.settings import Settings
 
 P = ParamSpec("P")
@@ -71,10 +71,18 @@ class Services:
         return info
 
 
-def get_services(request: Request) -> Services:
-    """The app's parts, put there when it started."""
+async def get_services(request: Request) -> Services:
+    """The app's parts, put there when it started.
+
+    A coroutine, because FastAPI runs what is not one in a thread: that cost a request more than all of its validation.
+    """
     services: Services = request.app.state.services
     return services
+
+
+def answer_json(answer: ResponseModel) -> Response:
+    """An answer as it is: FastAPI would validate it a second time. The route names it as its `response_model`."""
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from numpy.typing import NDArray
 
 from service.api.body import read_json
@@ -15,6 +15,7 @@ from service.api.deps import (
     ENGINE_CALL,
     Services,
     ServicesDep,
+    answer_json,
     check_count,
     check_text,
     problems,
@@ -31,10 +32,11 @@ router = APIRouter(prefix="/v1", tags=["embeddings"])
 @router.post(
     "/embeddings",
     dependencies=[Depends(require_read)],
+    response_model=EmbeddingResponse,
     responses=problems(*ENGINE_CALL, "unknown-model", "dimension-mismatch", "audio-too-large", "too-many-parts"),
     openapi_extra=request_body(EmbeddingRequest),
 )
-async def create_embeddings(request: Request, services: ServicesDep) -> EmbeddingResponse:
+async def create_embeddings(request: Request, services: ServicesDep) -> Response:
     """Embed texts, or clips with `modality: audio`. OpenAI's clients work unchanged."""
     body = await read_json(request, EmbeddingRequest)
     _check_model(body, services)
@@ -49,12 +51,16 @@ async def create_embeddings(request: Request, services: ServicesDep) -> Embeddin
         result = await embed_texts(services, texts, deadline)
         vectors = list(result.vectors)
         tokens, truncated = sum(result.tokens), [i for i, cut in enumerate(result.truncated) if cut]
-    return EmbeddingResponse(
-        data=[Embedding(index=i, embedding=_encoded(vector, body.encoding_format)) for i, vector in enumerate(vectors)],
-        model=services.engine.manifest.name,
-        usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens),
-        identity=services.engine.identity,
-        truncated=truncated,
+    return answer_json(
+        EmbeddingResponse(
+            data=[
+                Embedding(index=i, embedding=_encoded(vector, body.encoding_format)) for i, vector in enumerate(vectors)
+            ],
+            model=services.engine.manifest.name,
+            usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens),
+            identity=services.engine.identity,
+            truncated=truncated,
+        )
     )
 
 

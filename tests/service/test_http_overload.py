@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -142,6 +144,20 @@ def test_a_stop_signal_lets_accepted_requests_finish(tmp_path: Path) -> None:
             assert [call.result(60).status_code for call in calls] == [200] * 6
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{server.url}/healthz", timeout=5)
+
+
+def test_a_connection_is_kept_for_as_long_as_the_settings_say(tmp_path: Path) -> None:
+    """Who obeys Retry-After, or keeps a pool, asks again after seconds: the server's own 5 s lost such calls."""
+    with local_server(tmp_path / "data", environment={"CLSP_KEEP_ALIVE_S": "600"}) as server:
+        caller = HTTPConnection("127.0.0.1", httpx.URL(server.url).port, timeout=PATIENCE)
+        caller.request("GET", "/healthz")
+        assert caller.getresponse().read()
+        kept = caller.sock
+        assert select.select([kept], [], [], 6.5)[0] == [], "the connection was closed"
+        caller.request("GET", "/healthz")
+        assert caller.getresponse().read()
+        assert caller.sock is kept
+        caller.close()
 
 
 def test_refused_before_the_body_is_read_where_there_is_no_time(serve: Serve, data_dir: Path) -> None:

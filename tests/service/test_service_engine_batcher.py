@@ -44,8 +44,8 @@ def test_similar_lengths_run_together_and_the_oldest_goes_first(
     for one in calls:
         one.future.result(PATIENCE)
     assert encoder.batches[1] == [3.0, 3.1, 3.2]
-    assert encoder.batches[2] == [10.0, 10.0, 10.0, 9.9]
-    assert encoder.batches[3] == [9.8]
+    assert encoder.batches[2] == [10.0, 9.8, 10.0, 10.0], "what is alike runs in the order it came in"
+    assert encoder.batches[3] == [9.9]
     stats = worker.stats()
     assert stats.useful / stats.padded > 0.9
 
