@@ -13,7 +13,7 @@ waited for as long as the service asks (`RetryPolicy`).
 from clsp_client.aio import AsyncClient
 from clsp_client.audio import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, data_uri, media_type
 from clsp_client.client import DEFAULT_URL, Client
-from clsp_client.errors import ClspError, InvalidUrlError, ProblemError, UnreachableError
+from clsp_client.errors import ClspError, InvalidKeyError, InvalidUrlError, ProblemError, UnreachableError
 from clsp_client.retry import RetryPolicy
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ClspError",
+    "InvalidKeyError",
     "InvalidUrlError",
     "ProblemError",
     "RetryPolicy",

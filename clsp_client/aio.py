@@ -61,7 +61,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """`timeout_s`: longest silence while an answer is waited for. `transport`: instead of the network, such as
-        `httpx.ASGITransport` for an app in this process. Raises InvalidUrlError.
+        `httpx.ASGITransport` for an app in this process. Raises InvalidUrlError and InvalidKeyError.
         """
         self.url = url.rstrip("/")
         self._retry = retry or RetryPolicy()

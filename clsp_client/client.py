@@ -58,7 +58,7 @@ class Client:
         timeout_s: float = 300.0,
         retry: RetryPolicy | None = None,
     ) -> None:
-        """`timeout_s`: longest silence while an answer is waited for. Raises InvalidUrlError."""
+        """`timeout_s`: longest silence while an answer is waited for. Raises InvalidUrlError and InvalidKeyError."""
         self.url = url.rstrip("/")
         self._retry = retry or RetryPolicy()
         self._http = httpx.Client(**httpx_options(self.url, api_key, timeout_s))

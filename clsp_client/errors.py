@@ -13,6 +13,10 @@ class InvalidUrlError(ClspError):
     """The address is not one that HTTP can be spoken to."""
 
 
+class InvalidKeyError(ClspError):
+    """The API key holds characters that no header can carry. The message does not repeat the key."""
+
+
 class UnreachableError(ClspError):
     """Nobody answers at the address, or the answer did not come in time."""
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import httpx
 
 from clsp_client.calls import Call, decoded
-from clsp_client.errors import ClspError, InvalidUrlError, ProblemError, UnreachableError
+from clsp_client.errors import ClspError, InvalidKeyError, InvalidUrlError, ProblemError, UnreachableError
 from clsp_client.retry import parse_retry_after
 
 T = TypeVar("T")
@@ -15,14 +15,17 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def httpx_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """Options of an httpx client. Raises InvalidUrlError."""
+    """Options of an httpx client. Raises InvalidUrlError and InvalidKeyError."""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
         raise InvalidUrlError(f"{url!r} is not a URL: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InvalidUrlError(f"{url!r} is not a URL: it starts with http:// or https://")
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    key = (api_key or "").strip()  # a key read from a file or a CI variable often ends with a line feed
+    if not all(" " <= character <= "~" for character in key):
+        raise InvalidKeyError("The API key holds control characters or letters outside ASCII, which no header carries.")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     return {"base_url": url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)}
 
 
