@@ -174,7 +174,7 @@ def refused(id: str, *, after: int = 0, limit: int | None = None) -> Call[list[a
 
 def search(
     collection: str,
-    query: str | Sequence[QueryPart],
+    query: str | Sequence[str | QueryPart],
     *,
     top_k: int = 10,
     filter: Filter | None = None,
@@ -183,7 +183,10 @@ def search(
     effort: int | None = None,
     include_query_item: bool | None = None,
 ) -> Call[answers.Hits]:
-    """The items whose best segment is nearest to a text, or to weighted parts; `effort` overrides the index's own."""
+    """The items whose best segment is nearest to a text, or to several and weighted parts.
+
+    Texts are read for what they refuse, parts are taken as they are; `effort` overrides the index's own.
+    """
     asked = query if isinstance(query, str) else list(query)
     options = _given(
         filter=filter,

@@ -38,10 +38,10 @@ class QueryPart(RequestModel):
 
     model_config = example({"text": "a calm older woman, speaking slowly", "weight": 1.0})
 
-    text: str | None = None
-    audio: AudioUri | None = None
-    item_id: ItemId | None = None
-    vector: Vector | None = None
+    text: str | None = Field(None, description="How it sounds, in words.")
+    audio: AudioUri | None = Field(None, description="A clip that it sounds like, as a `data:` URI.")
+    item_id: ItemId | None = Field(None, description="An item of the collection that it sounds like.")
+    vector: Vector | None = Field(None, description="An embedding of `POST /v1/embeddings`.")
     aspect: Literal["all", "style"] = Field(
         "all",
         description="Of a clip or item: `style` compares only how it is spoken, whoever speaks; `all` the voice too.",
@@ -72,19 +72,28 @@ class QueryPart(RequestModel):
 
 
 def _as_parts(value: Any) -> Any:
-    if isinstance(value, dict):
-        return [value]
-    if not isinstance(value, str):
+    if isinstance(value, dict | str):
+        value = [value]
+    if not isinstance(value, list):
         return value
-    return [{"text": text, "weight": weight} for text, weight in read_wish(value)]
+    return [part for given in value for part in (_read(given) if isinstance(given, str) else [given])]
+
+
+def _read(text: str) -> list[dict[str, Any]]:
+    return [{"text": part, "weight": weight} for part, weight in read_wish(text)]
 
 
 class _OrText:
     """Tells the OpenAPI page that a text may stand for the list."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        description = "A text, read for what it refuses (`calm, not whispering`), or weighted parts, taken as they are."
-        return {"anyOf": [{"type": "string"}, handler(schema)], "description": description}
+        description = (
+            "A text, or a list of parts with weights. A text, alone or in the list, is read for what it refuses "
+            "(`calm, not whispering`); parts are taken as they are."
+        )
+        parts = handler(schema)
+        listed = {**parts, "items": {"anyOf": [{"type": "string"}, parts["items"]]}}
+        return {"anyOf": [{"type": "string"}, listed], "description": description}
 
 
 Query = Annotated[list[QueryPart], BeforeValidator(_as_parts), Field(min_length=1), _OrText()]

@@ -11,10 +11,12 @@ from service.style.lexicon import FAMILIES, Family
 
 _INTENSITY = r"(?:(?:very|extremely|unusually|quite|rather|slightly|fairly|really|so|too|a bit) )?"
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|neither|nor|without|nothing|isn't|doesn't|don't|less|rather than|instead of)"
+    r"\b(?:not(?! (?:only|just|merely)\b)|no|never|neither|nor|without|nothing|cannot|less|rather than|instead of"
+    r"|(?:is|are|was|were|does|do|did|ca|wo|should|would|must)n't)"
     r"(?:\W+[\w'-]+){0,3}\W*$",
     re.IGNORECASE,
 )
+_APOSTROPHES = re.compile("[\u2018\u2019\u02bc]")
 # A negation reaches no further than its own clause: "not fast, but loud" claims loud.
 _CLAUSE = re.compile(r"[.,;:!?]|\bbut\b|\band then\b|\bthen\b", re.I)
 
@@ -41,12 +43,14 @@ def read_claims(caption: str) -> list[Claim]:
     Where two values of a family match the same words, the longer match counts ("a high, clear voice" is about pitch
     once). Words that no family knows claim nothing: see the limits in docs/gates.md.
     """
+    caption = _APOSTROPHES.sub("'", caption)
     found: list[tuple[int, int, Claim]] = []
     for family in FAMILIES:
         matches = [
             (match.start(), match.end(), value.name, match[0])
             for value in family.values
             for match in _pattern(family, value.name).finditer(caption)
+            if not _is_elsewhere(family, caption[: match.start()])
         ]
         matches.sort(key=lambda match: (match[0] - match[1], match[0]))
         taken: list[tuple[int, int]] = []
@@ -59,6 +63,12 @@ def read_claims(caption: str) -> list[Claim]:
     for _, _, claim in sorted(found, key=lambda one: one[:2]):
         distinct.setdefault((claim.family, claim.value, claim.negated), claim)
     return list(distinct.values())
+
+
+def _is_elsewhere(family: Family, before: str) -> bool:
+    """Whether what follows is said of something else: "Volume: low"."""
+    label = rf"\b(?:{family.elsewhere})(?:\s+(?:is|was|stays|remains))?\W*$"
+    return bool(family.elsewhere) and re.search(label, before, re.IGNORECASE) is not None
 
 
 def _is_negated(before: str) -> bool:

@@ -50,7 +50,8 @@ def judge_claims(claims: Sequence[Claim], cosines: Mapping[str, FamilyCosines], 
         rivals = [value for value in family.whole if value not in claimed]
         if not rivals:
             continue  # every value is claimed: there is nothing to weigh against
-        at = _best_window(family, claim.value, rivals) if len(claimed) > 1 else None
+        changes = len(claimed) > 1 and not claim.negated  # "neither fast nor slow" is meant of the whole clip
+        at = _best_window(family, claim.value, rivals) if changes else None
         found = {
             value: float(whole if at is None else family.windows[value][at]) for value, whole in family.whole.items()
         }

@@ -20,24 +20,33 @@ class Value:
 
 @dataclass(frozen=True)
 class Family:
-    """One question about a voice."""
+    """One question about a voice. After `elsewhere`, a regular expression, its words are about something else."""
 
     name: str
     values: tuple[Value, ...]
+    elsewhere: str = ""
 
     def value(self, name: str) -> Value:
         """A value by name. Raises KeyError."""
         return next(value for value in self.values if value.name == name)
 
 
+_NOT_PITCH = "volume|loudness|energy|quality|mood|spirits?|tension|intensity|speed|tempo|pace|rate"
+
+
 def _pitch_words(level: str) -> tuple[str, ...]:
     # "low" alone may be about volume or mood; beside one of these nouns it is about pitch.
+    other = rf"(?![- ](?:{_NOT_PITCH}))"
     return (
         rf"{level}(?:er)?[- ]pitch(?:ed)?",
-        rf"{level}(?:er)?(?:,? [\w-]+){{0,2}} (?:voice|pitch|register|tone)",
+        rf"{level}(?:er)?{other}(?:,? [\w-]+){{0,2}} (?:voice|pitch|register|tone)",
         rf"(?:voice|pitch|register|tone) (?:is|stays|sits) (?:\w+ )?{level}(?:er)?",
         rf"{level}(?:er)?(?=,|\.|$| and )",
     )
+
+
+def _volume_words(level: str) -> tuple[str, ...]:
+    return rf"{level}(?:er)?[- ]volume", rf"volume(?:: ?| is | stays | )(?:\w+ )?{level}(?:er)?"
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -79,6 +88,7 @@ FAMILIES: tuple[Family, ...] = (
                 ("speaks in a high voice", "has a high pitch", "speaks with a high-pitched voice"),
             ),
         ),
+        elsewhere=_NOT_PITCH,
     ),
     Family(
         "rate",
@@ -148,7 +158,15 @@ FAMILIES: tuple[Family, ...] = (
         (
             Value(
                 "soft",
-                (r"soft(?:ly|er)?", r"quiet(?:ly|er)?", r"hushed", r"gentl[ey]", r"faint(?:ly)?", r"soft-spoken"),
+                (
+                    r"soft(?:ly|er)?",
+                    r"quiet(?:ly|er)?",
+                    r"hushed",
+                    r"gentl[ey]",
+                    r"faint(?:ly)?",
+                    r"soft-spoken",
+                    *_volume_words("low"),
+                ),
                 ("speaks softly", "has a soft, quiet voice", "speaks quietly and gently"),
             ),
             Value(
@@ -163,6 +181,7 @@ FAMILIES: tuple[Family, ...] = (
                     r"powerful(?:ly)?",
                     r"strident",
                     r"raised voice",
+                    *_volume_words("high"),
                 ),
                 ("speaks loudly", "has a loud, strong voice", "speaks loudly and forcefully"),
             ),

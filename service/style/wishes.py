@@ -12,25 +12,35 @@ from typing import Final
 REFUSED_WEIGHT: Final = -0.5
 """Enough to push what is not wanted down, not so much that the search is for its opposite (docs/search.md)."""
 
+_APOSTROPHES = re.compile("[\u2018\u2019\u02bc]")
+"""What phones type in "isn't"."""
+_DOUBLE = re.compile(r"\bnot\s+without\b", re.IGNORECASE)
 _REFUSAL = re.compile(
-    r"[\s,;]*\b(?:but\s+|and\s+)?(?:(?:who|that|which)\s+)?(?:(?:is|are|does|do|should)\s+)?"
-    r"(?:not|without|except|never|no|(?:is|are|does|do)n't)\b\s+(?:(?:a|an|any|too|so|very)\s+)?"
-    r"(?P<refused>[^,;.]+?)(?=\s*(?:[,;.]|\bbut\b|\band\s+(?:not|no|without|never)\b|$))",
+    r"[\s,;(]{0,4}(?:[\u2013\u2014]|(?<=\s)-)?\s?\b(?:but\s+|and\s+)?(?:(?:who|that|which)\s+)?"
+    r"(?:(?:is|are|does|do|should|must|can|will)\s+)?"
+    r"(?:not|without|except|never|no|neither|cannot|(?:is|are|does|do|should|must|ca|wo)n't)\b\s+"
+    r"(?!(?:only|just|merely|to\s+say|a\s+doubt|doubt)\b)(?:be\s+)?(?:(?:a|an|any|too|so|very)\s+)?"
+    r"(?P<refused>[^,;.()\u2013\u2014]+?)"
+    r"(?:\)|(?=\s*(?:[,;.(\u2013\u2014]|\s-\s|\bbut\b|\band\s+(?:not|no|without|never)\b|$)))",
     re.IGNORECASE,
 )
+_EITHER = re.compile(r"\s+n?or\s+(?:(?:a|an|any|too|so|very)\s+)?", re.IGNORECASE)
+_LEADING = re.compile(r"^\s*(?:but|and)\s+", re.IGNORECASE)
 
 
 def read_wish(text: str) -> list[tuple[str, float]]:
     """A text as query parts (text, weight): what is wanted at 1, each thing that is not at REFUSED_WEIGHT.
 
-    A text without negations comes back as it is.
+    A text without refusals comes back whole, without the "but" of "but faster".
     """
-    refused = [match["refused"].strip() for match in _REFUSAL.finditer(text)]
+    plain = re.sub(r"\s+", " ", _APOSTROPHES.sub("'", text))
+    plain = _LEADING.sub("", _DOUBLE.sub("with", plain)).strip()
+    refused = [one.strip() for match in _REFUSAL.finditer(plain) for one in _EITHER.split(match["refused"])]
     if not refused:
-        return [(text, 1.0)]
-    wanted = re.sub(r"\s*,(\s*,)+", ",", _REFUSAL.sub(" ", text))
+        return [(plain, 1.0)]
+    wanted = re.sub(r"\s*,(\s*,)+", ",", _REFUSAL.sub(" ", plain))
     wanted = re.sub(r"\s+([,;.])", r"\1", wanted)
-    wanted = re.sub(r"\s+", " ", wanted).strip(" ,;.")
+    wanted = re.sub(r"\s+", " ", wanted).strip(" ,;.-")
     wanted = re.sub(r"^(?:but|and)\s+|\s+(?:but|and)$", "", wanted, flags=re.IGNORECASE)
     parts = [(wanted, 1.0)] if wanted else []
-    return parts + [(one, REFUSED_WEIGHT) for one in refused]
+    return parts + [(one, REFUSED_WEIGHT) for one in dict.fromkeys(refused) if one]

@@ -128,6 +128,20 @@ def test_a_text_is_read_for_what_it_refuses(library: tuple[httpx.Client, str]) -
     assert literal["hits"][0]["parts"] is None
 
 
+def test_a_text_beside_parts_is_read_too(library: tuple[httpx.Client, str]) -> None:
+    client, path = library
+    mixed = client.post(f"{path}/search", json={"query": [{"item_id": "v1"}, "but faster, not whispering"]}).json()
+    parts = [{"item_id": "v1"}, {"text": "faster"}, {"text": "whispering", "weight": -0.5}]
+    assert mixed["hits"] == found(client, path, query=parts)
+    assert [(part["item_id"], part["text"]) for part in mixed["query"]] == [
+        ("v1", None),
+        (None, "faster"),
+        (None, "whispering"),
+    ]
+    for wrong in ([{"item_id": "v1"}, 3], [{"item_id": "v1"}, ""], []):
+        refused(client.post(f"{path}/search", json={"query": wrong}), 422, "invalid-request")
+
+
 def test_a_query_that_cancels_out_is_refused(library: tuple[httpx.Client, str]) -> None:
     client, path = library
     parts = [{"item_id": "v1"}, {"item_id": "v1", "weight": -1}]
