@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clsp_client import ClspError
 from service.cli_client import CliError, KeyOption, explain
+from service.cli_jobs import STOPPED
 from service.cli_output import console, error_console, print_json
 
 Threshold = float | None
@@ -44,7 +46,7 @@ def score(
     min_group_match: Annotated[
         Threshold, typer.Option(min=0, max=1, help="Least mean match probability of a group.")
     ] = None,
-    max_drop: Annotated[float, typer.Option(min=0, help="Drop of a mean cosine that is tolerated.")] = 0.0,
+    max_drop: Annotated[float, typer.Option(min=0, help="Drop of a mean cosine that is tolerated.")] = 0.001,
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Of the whole comparison: 0.99 fails 1 unchanged run in 100.")
     ] = 0.99,
@@ -52,7 +54,8 @@ def score(
         float, typer.Option(min=0, max=1, help="Least share of the set that has to be judged.")
     ] = 1.0,
     allow_removed: Annotated[
-        bool, typer.Option("--allow-removed", help="The set may lack clips that the baseline has.")
+        bool,
+        typer.Option("--allow-removed", help="The set may lack clips of the baseline, or give them other captions."),
     ] = False,
     audio_root: Annotated[Path | None, typer.Option(help="What audio paths are relative to. [the set]")] = None,
     details: Annotated[bool, typer.Option(help="Attributes, and sentences over time.")] = True,
@@ -81,6 +84,11 @@ def score(
     from service.gates.sources import SourceError
     from service.gates.verdict import Gates
 
+    thresholds = (min_match, min_cosine, min_percentile, min_group_match, max_drop, confidence, min_coverage)
+    if not all(math.isfinite(value) for value in (*thresholds, window, hop) if value is not None):
+        raise CannotJudgeError(
+            "A threshold, --window or --hop is not a finite number: no clip could break such a gate."
+        )
     gates = Gates(
         min_match=min_match,
         min_cosine=min_cosine,
@@ -118,6 +126,13 @@ def score(
         raise CannotJudgeError(str(error)) from error
     except ClspError as error:
         raise CannotJudgeError(explain(error)) from error
+    except KeyboardInterrupt:
+        error_console.print("Stopped. Run the same command again to go on: what is judged is not judged again.")
+        raise typer.Exit(STOPPED) from None
+    except Exception as error:
+        # Python's own status for a crash is 1, which would read as a verdict on the voices.
+        error_console.print_exception()
+        raise CannotJudgeError(f"{type(error).__name__} while judging: {error}") from error
     if as_json:
         print_json([*result.run_as_json()])
     else:

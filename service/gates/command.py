@@ -67,6 +67,7 @@ class Result:
 
 async def run_score(options: Options, on_progress: Callable[[int, int], None]) -> Result:
     """Do it. Raises SourceError, RowsError, ClspError, OSError, and ImportError without the inference packages."""
+    _check_places(options)
     cases = _cases(options)
     baseline = read_rows(_rows_of(options.baseline)) if options.baseline is not None else None
     if options.out is not None:
@@ -95,6 +96,16 @@ async def run_score(options: Options, on_progress: Callable[[int, int], None]) -
     if options.out is not None:
         _write(options, options.out, result)
     return result
+
+
+def _check_places(options: Options) -> None:
+    """A run that overwrites its own baseline would compare the next one with itself."""
+    if options.baseline is None or options.out is None:
+        return
+    if _rows_of(options.baseline).resolve() == (options.out / ROWS).resolve():
+        raise SourceError(
+            f"{options.baseline} is the baseline and would be overwritten: name another folder with --out"
+        )
 
 
 def _cases(options: Options) -> list[Case]:

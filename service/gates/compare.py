@@ -9,6 +9,8 @@ from service.gates.rows import Row, groups_of
 from service.gates.statistics import PairedTest, holm, paired_bootstrap
 
 COSINE = "cosine"
+TOLERATED_MARGIN = 0.05
+"""Fall of a margin, in logits, that is none: rows are rounded, and processors differ in the last bits."""
 _Key = tuple[str, str, bool]
 
 
@@ -62,6 +64,8 @@ class Comparison:
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     recaptioned: list[str] = field(default_factory=list)
+    small: dict[str, int] = field(default_factory=dict)
+    """Groups with too few pairs for a question of their own, and how many those are."""
     identities: tuple[str, str] | None = None
     """(baseline's, this run's) where they differ: then nothing was compared."""
 
@@ -99,11 +103,13 @@ def find_changes(
     A question with fewer than `min_pairs` pairs is not asked.
     """
     asked = [one for one in _questions(comparison.pairs) if len(one[2]) >= min_pairs]
+    members = groups_of([pair.after for pair in comparison.pairs])
+    comparison.small = {group: len(rows) for group, rows in members.items() if len(rows) < min_pairs}
     tests = [
         paired_bootstrap(
             differences,
             confidence=confidence,
-            tolerated=max_drop if measure == COSINE else 0.0,
+            tolerated=max_drop if measure == COSINE else TOLERATED_MARGIN,
             resamples=resamples,
             seed=seed,
         )

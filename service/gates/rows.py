@@ -6,22 +6,37 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 DIGITS, FINE_DIGITS = 3, 4
 """Decimals of numbers in rows, and of cosines and probabilities: finer than any gate, and coarse enough that the last
 bits of a float, which depend on what else was in the encoder's batch, do not show."""
 
 
+class RowsError(ValueError):
+    """A file is not a run's rows, or a case cannot become one."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """One clip to judge. `shown` is its path as the set names it; rows keep that, never a machine's own path."""
+    """One clip to judge. `shown` is its path as the set names it; rows keep that, never a machine's own path.
+
+    Raises RowsError for text that no file of rows can hold (half a surrogate pair).
+    """
 
     id: str
     audio: Path
     caption: str
     group: str
     shown: str
+
+    def __post_init__(self) -> None:
+        try:
+            "\n".join((self.id, self.caption, self.group, self.shown)).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RowsError(f"{self.id!a}: id, caption, group or path is not valid Unicode") from error
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Attribute:
     value: str
     phrase: str
     negated: bool
-    margin: float
+    margin: FiniteFloat
     heard: str
 
     @property
@@ -51,9 +66,9 @@ class Sentence:
     """One sentence of the caption, its curve over the row's windows, and when it holds."""
 
     text: str
-    cosine: float
-    curve: tuple[float, ...]
-    holds: tuple[tuple[float, float], ...]
+    cosine: FiniteFloat
+    curve: tuple[FiniteFloat, ...]
+    holds: tuple[tuple[FiniteFloat, FiniteFloat], ...]
 
 
 @dataclass(frozen=True)
@@ -65,15 +80,15 @@ class Row:
     caption: str
     audio: str
     sha256: str
-    duration_s: float
-    cosine: float
-    match_probability: float
-    percentile: float | None
+    duration_s: FiniteFloat
+    cosine: FiniteFloat
+    match_probability: FiniteFloat
+    percentile: FiniteFloat | None
     identity: str
     attributes: tuple[Attribute, ...] = ()
     sentences: tuple[Sentence, ...] = ()
-    turns: tuple[tuple[float, float], ...] = ()
-    curve: tuple[tuple[float, float, float], ...] = ()
+    turns: tuple[tuple[FiniteFloat, FiniteFloat], ...] = ()
+    curve: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat], ...] = ()
 
     def attribute(self, key: tuple[str, str, bool]) -> Attribute | None:
         """The claim of this key, if the caption makes it."""
@@ -105,8 +120,7 @@ class Run:
         return len(self.rows) / total if total else 0.0
 
 
-class RowsError(ValueError):
-    """A file is not a run's rows."""
+_ROW: Final = TypeAdapter(Row)
 
 
 def row_of_answer(case: Case, sha256: str, result: Mapping[str, Any], identity: str) -> Row:
@@ -151,37 +165,38 @@ def dump(row: Row | Unjudged) -> str:
 
 
 def load_row(line: str) -> Row:
-    """A row from its line. Raises RowsError."""
+    """A row from its line. Raises RowsError: not a row, or one whose numbers are none."""
     try:
-        members = json.loads(line)
-        known = {name: members[name] for name in Row.__dataclass_fields__ if name in members}
-        known["attributes"] = tuple(_attribute(one) for one in members.get("attributes", ()))
-        known["sentences"] = tuple(
-            Sentence(one["text"], one["cosine"], tuple(one["curve"]), tuple(map(tuple, one["holds"])))
-            for one in members.get("sentences", ())
-        )
-        known["turns"] = tuple((at_s, strength) for at_s, strength in members.get("turns", ()))
-        known["curve"] = tuple((start, end, cosine) for start, end, cosine in members.get("curve", ()))
-        return Row(**known)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RowsError(f"not a row of `clsp score` ({error!r})") from error
+        return _ROW.validate_json(line)
+    except ValueError as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, first["loc"]))
+        raise RowsError(f"not a row of `clsp score` ({where + ': ' if where else ''}{first['msg']})") from error
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a file of rows. Only a line feed ends one: captions may hold what else Python takes for an end."""
+    return text.split("\n")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of an earlier run. Raises RowsError, which names the line."""
+    """The rows of an earlier run. Raises RowsError, which names the row: not a row, or an id that appears twice."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = lines_of(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RowsError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    rows = []
+    rows: dict[str, Row] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            rows.append(load_row(line))
+            row = load_row(line)
         except RowsError as error:
             raise RowsError(f"{path}, line {number}: {error}") from error
-    return rows
+        if row.id in rows:
+            raise RowsError(f"{path}, line {number}: the id {row.id!r} appears twice")
+        rows[row.id] = row
+    return list(rows.values())
 
 
 def write_rows(path: Path, rows: Iterable[Row | Unjudged]) -> None:

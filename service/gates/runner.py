@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clsp_client import AsyncClient, ProblemError
-from service.gates.rows import Case, Row, Run, Unjudged, dump, load_row, row_of_answer
+from service.gates.rows import Case, Row, Run, Unjudged, dump, lines_of, load_row, row_of_answer
 
 _CLIP_STATUSES = frozenset({413, 415, 422, 504})
 """Refusals that are about one clip; any other would meet every clip, and ends the run."""
@@ -46,7 +46,7 @@ def read_earlier(paths: Iterable[Path]) -> Earlier:
     rows: dict[str, Row] = {}
     for path in paths:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            for line in path.read_text("utf-8").splitlines():
+            for line in lines_of(path.read_text("utf-8")):
                 with contextlib.suppress(ValueError):
                     row = load_row(line)
                     rows[row.id] = row
@@ -100,8 +100,8 @@ async def judge_set(
 async def _judge(case: Case, client: AsyncClient, detail: Detail, earlier: Earlier, identity: str) -> Row | Unjudged:
     try:
         data = await asyncio.to_thread(case.audio.read_bytes)
-    except OSError as error:
-        return _unjudged(case, error.strerror or str(error))
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        return _unjudged(case, getattr(error, "strerror", None) or str(error))
     sha256 = hashlib.sha256(data).hexdigest()[:SHA256_CHARS]
     known = earlier.find(case, sha256, identity)
     if known is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,22 +55,15 @@ def read_cases(source: Path, *, audio_root: Path | None = None) -> list[Case]:
     return cases
 
 
-def _lines(source: Path) -> list[str]:
+def _text(source: Path) -> str:
     try:
-        return source.read_text("utf-8-sig").splitlines()
+        return source.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _jsonl(source: Path, root: Path) -> Iterator[Case]:
-    for number, line in enumerate(_lines(source), 1):
-        if not line.strip():
-            continue
-        where = f"{source}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SourceError(f"{where}: not JSON ({error})") from error
+    for where, row in _rows(source):
         if not isinstance(row, dict):
             raise SourceError(f"{where}: a row is a JSON object")
         tasks = [task for task in _TASKS if isinstance(row.get(task), dict)]
@@ -79,41 +73,88 @@ def _jsonl(source: Path, root: Path) -> Iterator[Case]:
             yield _case(row, root, where)
 
 
+def _rows(source: Path) -> Iterator[tuple[str, Any]]:
+    """(where, row): a line each, or the members of one JSON array."""
+    text = _text(source)
+    if text.lstrip().startswith("[") and source.suffix.lower() == ".json":
+        yield from ((f"{source}, row {number}", row) for number, row in enumerate(_json(text, str(source)), 1))
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            where = f"{source}, line {number}"
+            yield where, _json(line, where)
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SourceError(f"{where}: not JSON ({error})") from error
+
+
 def _csv(source: Path, root: Path) -> Iterator[Case]:
     dialect = csv.excel_tab if source.suffix.lower() == ".tsv" else csv.excel
-    reader = csv.DictReader(_lines(source), dialect=dialect)
-    for row in reader:
-        named = {name.strip().lower(): value for name, value in row.items() if name and value}
-        yield _case(named, root, f"{source}, line {reader.line_num}")
+    reader = csv.DictReader(io.StringIO(_text(source), newline=""), dialect=dialect)
+    try:
+        for row in reader:
+            where = f"{source}, line {reader.line_num}"
+            if any(cell.strip() for cell in row.pop(None, [])):
+                raise SourceError(f"{where}: more cells than the header has: put captions with commas into quotes")
+            named = {name.strip().lower(): value for name, value in row.items() if value and value.strip()}
+            if named:
+                yield _case(named, root, where)
+    except csv.Error as error:
+        raise SourceError(f"{source}, line {reader.line_num}: not a table ({error})") from error
 
 
 def _case(row: Mapping[str, Any], root: Path, where: str) -> Case:
     metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
-    audio, caption = _first(row, _AUDIO), _first(row, _CAPTION)
+    audio, caption = _first(row, _AUDIO, where), _first(row, _CAPTION, where)
     if not audio or not caption:
         raise SourceError(f"{where}: a row needs `audio` and `caption`")
-    group = row.get("group") or (metadata or {}).get("group") or ONE_GROUP
-    return Case(str(row.get("id") or Path(audio).with_suffix("")), root / audio, caption, str(group), audio)
+    named = Path(audio).with_suffix("").as_posix() if Path(audio).name else audio
+    group = _name(row, "group", where) or _name(metadata or {}, "group", where) or ONE_GROUP
+    return Case(_name(row, "id", where) or named, root / audio, caption, group, audio)
 
 
-def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    return next((str(row[name]).strip() for name in names if row.get(name)), "")
+def _first(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:
+    for name in names:
+        value = row.get(name)
+        if value is not None and not isinstance(value, str):
+            raise SourceError(f"{where}: `{name}` is not text")
+        if value and value.strip():
+            return value.strip()
+    return ""
+
+
+def _name(row: Mapping[str, Any], member: str, where: str) -> str:
+    """A text or a whole number, as text; "" where there is none."""
+    value = row.get(member)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise SourceError(f"{where}: `{member}` is neither text nor a whole number")
+    return str(value).strip()
 
 
 def _instruct_tts_eval(row: Mapping[str, Any], tasks: list[str], root: Path, where: str) -> Iterator[Case]:
     """`{"id", "text", "APS": {"instruction", "gen_path"}, "DSD": ..., "RP": ...}`, as its evaluation takes them."""
     for task in tasks:
-        part = row[task]
-        instruction = str(part.get("instruction") or "").strip()
-        if not instruction or not row.get("id"):
+        part, id = row[task], _name(row, "id", where)
+        instruction = _first(part, ("instruction",), where)
+        if not instruction or not id:
             raise SourceError(f"{where}: {task} needs `instruction`, and the row an `id`")
         # A generation that failed has no path; it is judged like any other clip that is not there.
-        path = str(part.get("gen_path") or f"{row['id']}-{task}-not-generated")
-        yield Case(f"{row['id']}-{task}", root / path, instruction, task, path)
+        path = _first(part, ("gen_path",), where) or f"{id}-{task}-not-generated"
+        yield Case(f"{id}-{task}", root / path, instruction, task, path)
 
 
 def _folder(source: Path) -> Iterator[Case]:
-    audio = {path.with_suffix(""): path for path in sorted(source.rglob("*")) if _is_audio(path)}
+    audio: dict[Path, Path] = {}
+    for path in sorted(one for one in source.rglob("*") if _is_audio(one)):
+        other = audio.setdefault(path.with_suffix(""), path)
+        if other != path:
+            raise SourceError(f"{other} and {path.name} share one caption: which of them is the clip?")
     for stem in sorted(audio.keys() | {path.with_suffix("") for path in source.rglob("*.txt") if _is_sidecar(path)}):
         relative = stem.relative_to(source)
         group = relative.parent.as_posix() if relative.parent != Path() else ONE_GROUP
@@ -135,7 +176,7 @@ def _sidecar(stem: Path) -> str:
         path = stem.with_name(f"{stem.name}{suffix}")
         if not path.is_file():
             continue
-        text = "\n".join(_lines(path)).strip()
+        text = _text(path).strip()
         if suffix == ".json":
             try:
                 text = str(json.loads(text)["caption"]).strip()

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+SMOOTHING = 0.6
+"""Width of the noise, in standard deviations times n^(-1/5). Simulated with 6 to 24 pairs, normal, heavy-tailed, skewed
+and bimodal: as many false alarms as without, and up to half as many drops missed again; more would heed skew less."""
 _CHUNK = 2_000_000
 """Numbers drawn at a time: bounds memory."""
 
@@ -30,11 +33,13 @@ class PairedTest:
 def paired_bootstrap(
     differences: ArrayLike, *, confidence: float, tolerated: float = 0.0, resamples: int = 20_000, seed: int = 0
 ) -> PairedTest:
-    """The studentised paired bootstrap of a mean difference (Efron and Tibshirani, 1993, chapter 12.5).
+    """The smoothed studentised paired bootstrap of a mean difference.
 
-    Differences are drawn anew with replacement; each resample's mean is measured in its own standard errors. That
-    keeps its promise on ten clips, where the plain percentile bootstrap is too eager. `low` to `high` is two-sided at
-    `confidence`; `p` is one-sided, for "the mean fell by more than `tolerated`". The same seed gives the same answer.
+    Differences are drawn anew with replacement; each resample's mean is measured in its own standard errors (Efron and
+    Tibshirani, 1993, chapter 12.5). That keeps its promise on ten clips, where the plain percentile bootstrap is too
+    eager. A little noise on what is drawn (Silverman and Young, 1987) keeps resamples that drew nearly one value over
+    and over from hiding a true drop. `low` to `high` is two-sided at `confidence`; `p` is one-sided, for "the mean fell
+    by more than `tolerated`". The same seed gives the same answer.
 
     Raises ValueError for fewer than two differences, or ones that are not finite.
     """
@@ -61,19 +66,16 @@ def paired_bootstrap(
 
 
 def _studentised(values: Floats, mean: float, resamples: int, seed: int) -> Floats:
-    """(mean* - mean) / standard error* of each resample; unbounded where a resample drew one value only."""
+    """(mean* - mean) / standard error* of each smoothed resample."""
     rng = np.random.default_rng(seed)
     count = len(values)
+    width = SMOOTHING * float(values.std(ddof=1)) * count**-0.2
     parts = []
     step = max(1, _CHUNK // count)
     for start in range(0, resamples, step):
-        drawn = values[rng.integers(0, count, (min(step, resamples - start), count))]
-        errors = drawn.std(axis=1, ddof=1) / np.sqrt(count)
-        moved = drawn.mean(axis=1) - mean
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shift = moved / errors
-        unbounded = np.where(moved == 0.0, 0.0, np.copysign(np.inf, moved))
-        parts.append(np.where(errors > 1e-15, shift, unbounded))
+        shape = (min(step, resamples - start), count)
+        drawn = values[rng.integers(0, count, shape)] + width * rng.standard_normal(shape)
+        parts.append((drawn.mean(axis=1) - mean) / (drawn.std(axis=1, ddof=1) / np.sqrt(count)))
     return np.concatenate(parts)
 
 

@@ -29,7 +29,7 @@ class Gates:
     min_cosine: float | None = None
     min_percentile: float | None = None
     min_group_match: float | None = None
-    max_drop: float = 0.0
+    max_drop: float = 0.001
     confidence: float = 0.99
     min_pairs: int = 5
     resamples: int = 20_000
@@ -128,9 +128,13 @@ def _compare(run: Run, baseline: Sequence[Row], gates: Gates, verdict: Verdict) 
         then, now = comparison.identities
         verdict.undecided.append(f"the baseline was judged by another model: {then}, now {now}")
         return comparison
-    if comparison.removed and not gates.allow_removed:
-        listed = ", ".join(comparison.removed[:5]) + (", ..." if len(comparison.removed) > 5 else "")
-        verdict.undecided.append(f"{len(comparison.removed)} clips of the baseline are not in this set: {listed}")
+    for ids, what in (
+        (comparison.removed, "in the baseline, but not in this set"),
+        (comparison.recaptioned, "captioned otherwise than in the baseline, and so not compared"),
+    ):
+        if ids and not gates.allow_removed:
+            listed = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+            verdict.undecided.append(f"{what} ({len(ids)}): {listed}; --allow-removed lets it pass")
     if len(comparison.pairs) < gates.min_pairs:
         verdict.undecided.append(
             f"{len(comparison.pairs)} clips can be compared with the baseline; {gates.min_pairs} are needed"
@@ -146,7 +150,8 @@ def _compare(run: Run, baseline: Sequence[Row], gates: Gates, verdict: Verdict) 
     fell = [change for change in comparison.changes if change.fell]
     for change in fell:
         worst = sorted(change.pairs, key=lambda pair: fallen(pair, change.measure))
-        families = [one.measure for one in fell if one.group == change.group and one.measure != COSINE]
+        missed = [one for one in fell if one.group == change.group and one.measure != COSINE]
+        families = [one.measure for one in sorted(missed, key=lambda one: one.test.mean)]
         unit = "" if change.measure == COSINE else " logits"
         message = (
             f"{change.name} fell by {-change.test.mean:.3f}{unit} "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,9 +14,16 @@ from pathlib import Path
 
 import pytest
 from clsp_script import CLSP, LIBRARY, Run
+from serving import heed_interrupts
 
 CLIP = LIBRARY / "man-us-low.ogg"
 DEEP = "A man with a very deep voice."
+
+
+NAN_ROW = (
+    '{"id": "a", "group": "a", "caption": "calm", "audio": "a.wav", "sha256": "0", "duration_s": 1.0, "cosine": NaN, '
+    '"match_probability": 0.5, "percentile": null, "identity": "m"}\n'
+)
 
 
 def write_set(path: Path, *rows: dict[str, str]) -> Path:
@@ -149,6 +158,29 @@ def test_a_killed_run_goes_on_where_it_was(cli_server_url: str, online: Run, tmp
     assert {id for id, cosine in finished.items() if cosine == 0.1234} == {row["id"] for row in kept}
 
 
+def test_an_interrupt_is_no_verdict(cli_server_url: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "held.wav")  # whoever reads it waits: the run cannot be over before it is interrupted
+    held = {"id": "held", "audio": "held.wav", "caption": DEEP}
+    write_set(tmp_path / "set.jsonl", *pairs("man-us-low"), held)
+    command = [str(CLSP), "score", "set.jsonl", "--no-details", "--in-flight", "1", "--url", cli_server_url]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
+    partial = tmp_path / "clsp-score" / "scores.partial.jsonl"
+    while not partial.exists() or not partial.read_text("utf-8").endswith("\n"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    while process.poll() is None:
+        with contextlib.suppress(OSError):  # nobody reads it, or no longer
+            os.close(os.open(tmp_path / "held.wav", os.O_WRONLY | os.O_NONBLOCK))
+        time.sleep(0.01)
+    assert process.stderr is not None
+    assert "Run the same command again" in process.stderr.read()
+    assert process.returncode == 130
+    assert len(partial.read_text("utf-8").splitlines()) == 1, "what was judged is kept"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -158,12 +190,21 @@ def test_a_killed_run_goes_on_where_it_was(cli_server_url: str, online: Run, tmp
         (["set.jsonl", "--url", "http://127.0.0.1:9"], "No clsp service answers"),
         (["set.jsonl", "--bundle", "nowhere"], "no bundle at"),
         (["set.jsonl", "--window", "99"], "window_s"),
+        (["set.jsonl", "--max-drop", "inf"], "not a finite number"),
+        (["set.jsonl", "--out", "kept", "--baseline", "kept"], "would be overwritten"),
+        (["set.jsonl", "--out", "kept", "--baseline", "kept/scores.jsonl"], "would be overwritten"),
+        (["nan.jsonl"], "`caption` is not text"),
+        (["set.jsonl", "--baseline", "nan-rows.jsonl"], "cosine"),
     ],
 )
 def test_what_cannot_be_judged_at_all_is_status_2(
     clsp: Run, tmp_path: Path, arguments: list[object], words: str
 ) -> None:
     write_set(tmp_path / "set.jsonl", *pairs("man-us-low"))
+    (tmp_path / "nan.jsonl").write_text('{"audio": "a.wav", "caption": NaN}\n')
+    (tmp_path / "nan-rows.jsonl").write_text(NAN_ROW)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "scores.jsonl").write_text("")
     done = clsp("score", *arguments)
     assert done.status == 2, done.out + done.err
     assert words in done.out + done.err

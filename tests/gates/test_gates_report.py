@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -9,13 +10,16 @@ from pathlib import Path
 
 import pytest
 from gates_rows import attribute, row, two_sentences
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from service.gates.report.headline import headlines
 from service.gates.report.junit import junit
 from service.gates.report.page import page, worst_rows
 from service.gates.report.sound import Sound, read_sound
-from service.gates.rows import RowsError, Run, Unjudged, dump, load_row, read_rows, write_rows
+from service.gates.report.terminal import summary
+from service.gates.rows import RowsError, Run, Unjudged, dump, lines_of, load_row, read_rows, write_rows
 from service.gates.verdict import Gates, Verdict, judge
 
 LIBRARY = Path(__file__).resolve().parent.parent.parent / "examples" / "library"
@@ -46,17 +50,24 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 @given(st.text(min_size=1), st.text(), st.floats(-1, 1))
+@example("a", "a line\u2028and another\x85", 0.5)
 def test_any_text_survives_a_row(id: str, caption: str, cosine: float) -> None:
     made = row(id, caption=caption, cosine=round(cosine, 6))
-    line = dump(made)
-    assert "\n" not in line
-    assert load_row(line) == made
+    lines = [line for line in lines_of(f"{dump(made)}\n") if line]
+    assert [load_row(line) for line in lines] == [made]
 
 
 def test_a_file_that_is_no_run_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     path.write_text(dump(row("a")) + '\n{"id": "b"}\n')
     with pytest.raises(RowsError, match="line 2"):
+        read_rows(path)
+    for wrong in ("NaN", "Infinity", '"high"', "null"):
+        path.write_text("\n" + dump(row("a", cosine=0.1234)).replace("0.1234", wrong))
+        with pytest.raises(RowsError, match=r"line 2: .*cosine"):
+            read_rows(path)
+    path.write_text(f"{dump(row('a'))}\n{dump(row('b'))}\n{dump(row('a'))}\n")
+    with pytest.raises(RowsError, match="line 3: the id 'a' appears twice"):
         read_rows(path)
     with pytest.raises(RowsError, match="No such file"):
         read_rows(tmp_path / "nowhere.jsonl")
@@ -154,3 +165,42 @@ def test_sounds_are_small_and_playable(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_text("no audio")
     assert read_sound(tmp_path / "bad.wav") is None
     assert read_sound(tmp_path / "nowhere.wav") is None
+
+
+def drifted() -> tuple[Run, Verdict]:
+    """Three voices told to talk fast; one of them is slow since the baseline, and one clip breaks a gate of its own."""
+    before, after = [], []
+    for name in ("anna", "ben", "cora"):
+        for i in range(8):
+            fall = 0.1 + i / 1000 if name == "cora" else i / 1000 - 0.004
+            before.append(row(f"{name}-{i}", cosine=0.4, attributes=(attribute("rate", "fast", 2.0),)))
+            slow = attribute("rate", "fast", 2.0 - 30 * fall, heard="slow" if name == "cora" else "fast")
+            after.append(row(f"{name}-{i}", cosine=0.4 - fall, attributes=(slow,)))
+    after[0] = row("anna-0", cosine=0.404, match_probability=0.1, attributes=(attribute("rate", "fast", 2.1),))
+    run = Run(after)
+    return run, judge(run, Gates(min_match=0.5, resamples=2000), before)
+
+
+def test_a_report_begins_with_which_voice_failed_in_what() -> None:
+    run, verdict = drifted()
+    told = dict(headlines(run, verdict))
+    assert list(told) == ["cora", "all clips", "1 clip"]
+    assert told["cora"].startswith("rate: should be fast, 8 of 8 clips sound more slow; cosine -0.10")
+    assert told["all clips"].startswith("captions fit less well, cosine -0.0")
+    assert told["1 clip"] == "below match threshold"
+    html = page(run, verdict, name="set", shown=[], sounds=lambda row: None, gates="g")
+    assert html.index("should be fast, 8 of 8") < html.index("<main>")
+    assert html.index("<td>cora</td>") < html.index("<td>anna</td>"), "what failed comes first"
+    console = Console(width=200, record=True, file=io.StringIO())
+    for part in summary(run, verdict):
+        console.print(part)
+    assert "cora rate: should be fast, 8 of 8 clips sound more slow" in console.export_text()
+
+
+def test_a_refusal_that_is_broken_is_said_as_one() -> None:
+    before = [row(f"a-{i}", attributes=(attribute("phonation", "whispering", 2.0, negated=True),)) for i in range(8)]
+    after = [
+        row(f"a-{i}", attributes=(attribute("phonation", "whispering", -1.0 - i / 10, negated=True),)) for i in range(8)
+    ]
+    told = headlines(Run(after), judge(Run(after), Gates(resamples=2000), before))
+    assert told == [("a", "phonation: should be not whispering, 8 of 8 clips sound more whispering")]

@@ -69,6 +69,7 @@ def test_each_clip_that_cannot_be_judged_is_named_with_its_reason(server: Any, t
         case("man-us-low.ogg"),
         Case("text", tmp_path / "text.wav", "A deep voice.", "all", "text.wav"),
         Case("gone", tmp_path / "gone.wav", "A deep voice.", "all", "gone.wav"),
+        Case("nul", Path("a\0.wav"), "A deep voice.", "all", "a\0.wav"),
         Case("mute", LIBRARY / "man-us-low.ogg", " ", "all", "man-us-low.ogg"),
     ]
     run, done = judged(server.url, cases)
@@ -77,8 +78,9 @@ def test_each_clip_that_cannot_be_judged_is_named_with_its_reason(server: Any, t
     assert reasons["gone"] == "No such file or directory"
     assert "text file" in reasons["text"]
     assert "empty" in reasons["mute"]
-    assert run.coverage == 0.25
-    assert len(done) == 4
+    assert "null" in reasons["nul"]
+    assert run.coverage == 0.2
+    assert len(done) == 5
 
 
 def test_what_has_not_changed_is_not_judged_again(server: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.gates.rows import RowsError
 from service.gates.sources import SourceError, read_cases
 
 
@@ -41,6 +42,24 @@ def test_csv_and_tsv(tmp_path: Path) -> None:
         ("b", "fast", "all"),
     ]
     assert read_cases(tmp_path / "set.tsv")[0].caption == "calm, slow"
+    (tmp_path / "lines.csv").write_text('audio,caption\na.wav,"calm\nand slow"\n,\nb.wav,"fa\u2028st"\n', "utf-8")
+    assert [case.caption for case in read_cases(tmp_path / "lines.csv")] == ["calm\nand slow", "fa\u2028st"]
+    (tmp_path / "bare.csv").write_text("audio,caption\na.wav,calm, slow\n", "utf-8")
+    with pytest.raises(SourceError, match=r"line 2: more cells .* quotes"):
+        read_cases(tmp_path / "bare.csv")
+
+
+def test_a_json_array_and_ids_that_are_numbers(tmp_path: Path) -> None:
+    rows = [{"id": 0, "audio": "a.wav", "caption": "calm\u2028slow"}, {"id": 1, "audio": "b.wav", "caption": "fast"}]
+    (tmp_path / "set.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False), "utf-8")
+    write(tmp_path / "set.jsonl", *(json.dumps(one, ensure_ascii=False) for one in rows))
+    for name in ("set.json", "set.jsonl"):
+        assert [(case.id, case.caption) for case in read_cases(tmp_path / name)] == [
+            ("0", "calm\u2028slow"),
+            ("1", "fast"),
+        ]
+    evaluated = {"id": 0, "APS": {"instruction": "calm", "gen_path": "a.wav"}}
+    assert read_cases(write(tmp_path / "eval.jsonl", evaluated))[0].id == "0-APS"
 
 
 def test_instruct_tts_eval_results_as_they_are(tmp_path: Path) -> None:
@@ -81,6 +100,10 @@ def test_a_folder_with_sidecars(tmp_path: Path) -> None:
     (tmp_path / "ben" / "lost.txt").write_text("its audio was never made")
     lost = next(case for case in read_cases(tmp_path) if case.id == "ben/lost")
     assert not lost.audio.exists()
+    (tmp_path / "loose.flac").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"loose\.flac and loose\.wav share one caption"):
+        read_cases(tmp_path)
+    (tmp_path / "loose.flac").unlink()
     (tmp_path / "mute.wav").write_bytes(b"")
     with pytest.raises(SourceError, match=r"mute\.txt"):
         read_cases(tmp_path)
@@ -96,12 +119,21 @@ def test_a_folder_with_sidecars(tmp_path: Path) -> None:
         (['{"audio": "a.wav", "caption": "  "}'], "needs `audio` and `caption`"),
         (['{"audio": "a.wav", "caption": "x"}', '{"audio": "a.flac", "caption": "y"}'], "'a' appears twice"),
         (['{"id": "x", "APS": {"gen_path": "a.wav"}}'], "APS needs `instruction`"),
+        (['{"audio": ["a.wav"], "caption": "x"}'], "`audio` is not text"),
+        (['{"audio": "a.wav", "caption": NaN}'], "`caption` is not text"),
+        (['{"audio": "a.wav", "caption": "x", "id": NaN}'], "`id` is neither text"),
+        (['{"audio": "a.wav", "caption": "x", "group": ["b"]}'], "`group` is neither text"),
         ([], "holds no clips"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, rows: list[str], message: str) -> None:
     with pytest.raises(SourceError, match=message):
         read_cases(write(tmp_path / "set.jsonl", *rows))
+
+
+def test_text_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RowsError, match="not valid Unicode"):
+        read_cases(write(tmp_path / "set.jsonl", '{"audio": "a.wav", "caption": "half \\ud83d of a pair"}'))
 
 
 def test_nothing_there(tmp_path: Path) -> None:

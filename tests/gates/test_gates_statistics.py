@@ -36,6 +36,13 @@ def test_a_small_true_drop_is_found() -> None:
     assert found >= 80
 
 
+def test_a_drop_of_two_sizes_is_found_as_well_as_one_of_one_size() -> None:
+    # Half of the clips fall far, half a little: resamples of one half alone have next to no spread.
+    rng = np.random.default_rng(4)
+    halves = [np.repeat([-5.0, -1.5], 6) + rng.normal(0, 0.2, 12) for _ in range(50)]
+    assert sum(p_of(row) <= 0.001 for row in halves) >= 45
+
+
 def test_the_interval_covers_the_truth() -> None:
     rng = np.random.default_rng(3)
     covered = 0

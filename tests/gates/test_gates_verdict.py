@@ -120,11 +120,29 @@ def test_a_clip_that_left_the_set_is_noticed() -> None:
 def test_new_clips_and_new_captions_are_not_compared() -> None:
     before = voices("ab", 6, seed=1)
     after = [*before[:-1], row("b-5", caption="A man whispers.", cosine=-0.5), row("c-1", cosine=-0.5)]
-    verdict = judge(Run(after), FAST, before)
+    verdict = judge(Run(after), Gates(allow_removed=True, resamples=2000), before)
     assert verdict.comparison is not None
     assert verdict.comparison.recaptioned == ["b-5"]
     assert verdict.comparison.added == ["c-1"]
     assert verdict.outcome is Outcome.PASSED
+    unasked = judge(Run(after), FAST, before)
+    assert unasked.outcome is Outcome.UNDECIDED, "a new caption must not take a voice out of the gate in silence"
+    assert "b-5" in unasked.undecided[0]
+
+
+def test_groups_too_small_for_a_question_of_their_own_are_named() -> None:
+    before = [*voices("ab", 6, seed=1), *voices("c", 3, seed=2)]
+    verdict = judge(Run(before), FAST, before)
+    assert verdict.comparison is not None
+    assert verdict.comparison.small == {"c": 3}
+    assert {change.group for change in verdict.comparison.changes} == {None, "a", "b"}
+
+
+def test_the_last_digit_of_all_clips_is_no_drop() -> None:
+    # As another processor rounds: each cosine one unit of the last place that rows keep lower, without any noise.
+    before = [row(f"a-{i}", cosine=0.3 + i / 100, attributes=(attribute("rate", "fast", 1.5),)) for i in range(8)]
+    after = [row(f"a-{i}", cosine=0.2999 + i / 100, attributes=(attribute("rate", "fast", 1.499),)) for i in range(8)]
+    assert judge(Run(after), FAST, before).outcome is Outcome.PASSED
 
 
 def test_another_model_is_not_compared() -> None:

@@ -10,6 +10,7 @@ from string import Template
 
 from service.gates.compare import COSINE, Change, Comparison
 from service.gates.report import charts
+from service.gates.report.headline import headlines
 from service.gates.report.sound import Sound
 from service.gates.rows import Row, Run, groups_of
 from service.gates.verdict import Outcome, Verdict
@@ -27,10 +28,10 @@ def page(
         for part in (
             _header(run, verdict, name, gates),
             "<main>",
-            _breaches(verdict),
             _unjudged(run),
-            _distributions(run, verdict),
             _groups(run, verdict),
+            _distributions(run, verdict),
+            _breaches(verdict),
             _changes(verdict.comparison),
             _clips(shown, verdict, sounds),
             "</main>",
@@ -62,17 +63,20 @@ def _header(run: Run, verdict: Verdict, name: str, gates: str) -> str:
         f"gates: {escape(gates)}",
     ]
     items = "".join(f"<li>{fact}</li>" for fact in facts)
+    told = [(f"<b>{escape(where)}</b> {escape(what)}", "failed") for where, what in headlines(run, verdict)]
+    told = [*((escape(reason), "undecided") for reason in verdict.undecided), *told]
+    lead = "".join(f'<li class="{kind}">{line}</li>' for line, kind in told)
     return (
-        f'<header><h1>{escape(name)}</h1><span class="verdict {_CLASSES[verdict.outcome]}">'
-        f'{_WORDS[verdict.outcome]}</span><ul class="facts">{items}</ul></header>'
+        f'<header><h1>{escape(name)} <span class="verdict {_CLASSES[verdict.outcome]}">'
+        f"{_WORDS[verdict.outcome]}</span></h1>{f'<ul class=lead>{lead}</ul>' if lead else ''}"
+        f'<ul class="facts">{items}</ul></header>'
     )
 
 
 def _breaches(verdict: Verdict) -> str:
-    if not (verdict.breaches or verdict.undecided):
+    if not verdict.breaches:
         return ""
-    rows = [("could not be judged", "", reason, "") for reason in verdict.undecided]
-    rows += [
+    rows = [
         (
             breach.gate,
             breach.id or (f"group {breach.group}" if breach.group else "all clips"),
@@ -82,7 +86,7 @@ def _breaches(verdict: Verdict) -> str:
         for breach in verdict.breaches
     ]
     cells = [[escape(cell) for cell in row] for row in rows]
-    return _section("What failed", _table(("gate", "where", "what", "attributes"), cells))
+    return _section("Gates that failed", _table(("gate", "where", "what", "attributes"), cells))
 
 
 def _unjudged(run: Run) -> str:
@@ -109,8 +113,16 @@ def _distributions(run: Run, verdict: Verdict) -> str:
 def _groups(run: Run, verdict: Verdict) -> str:
     comparison = verdict.comparison
     changed = {c.group: c for c in comparison.changes if c.measure == COSINE} if comparison else {}
+    missed: dict[str, list[str]] = {}
+    for breach in verdict.breaches:
+        if breach.group:
+            missed.setdefault(breach.group, []).extend(name.partition(":")[0] for name in breach.attributes)
+    whole = {breach.group for breach in verdict.breaches if breach.id is None}
     rows = []
-    for group, members in groups_of(run.rows).items():
+    # Failed groups first, then those of which single clips failed.
+    for group, members in sorted(
+        groups_of(run.rows).items(), key=lambda one: (one[0] not in whole, one[0] not in missed)
+    ):
         lowest = min(members, key=lambda row: row.match_probability)
         change = changed.get(group)
         rows.append(
@@ -121,10 +133,11 @@ def _groups(run: Run, verdict: Verdict) -> str:
                 f"{fmean(row.cosine for row in members):.3f}",
                 f"{lowest.match_probability:.3f} <span class=dim>{escape(lowest.id)}</span>",
                 "" if change is None else f"{change.test.mean:+.3f}",
-                _state(any(breach.group == group for breach in verdict.breaches)),
+                f'<span class="bad">{escape(", ".join(dict.fromkeys(missed.get(group, []))))}</span>',
+                _state(group in missed),
             ]
         )
-    columns = ("group", "#clips", "#mean match", "#mean cosine", "lowest match", "#change of cosine", "")
+    columns = ("group", "#clips", "#mean match", "#mean cosine", "lowest match", "#change of cosine", "misses", "")
     return _section("Groups", _table(columns, rows))
 
 
@@ -132,14 +145,17 @@ def _changes(comparison: Comparison | None) -> str:
     if comparison is None or not comparison.comparable:
         return ""
     notes = [
-        f"{len(ids)} {word}: {', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}"
+        f"{word} ({len(ids)}): {', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}"
         for ids, word in (
-            (comparison.added, "new clips"),
-            (comparison.removed, "clips of the baseline are gone"),
-            (comparison.recaptioned, "clips have another caption than in the baseline, and were not compared"),
+            (comparison.added, "new, without a baseline"),
+            (comparison.removed, "in the baseline, but gone"),
+            (comparison.recaptioned, "captioned otherwise than in the baseline, and not compared"),
         )
         if ids
     ]
+    few = [f"{group} ({count})" for group, count in comparison.small.items()]
+    if few:
+        notes.append(f"too few pairs to be asked about by themselves: {', '.join(few)}")
     text = "".join(f"<p class=dim>{escape(note)}</p>" for note in notes)
     ordered = sorted(comparison.changes, key=lambda change: (not change.fell, change.test.mean))
     reaches = {

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from service.cli_output import scores_table, table
 from service.gates.compare import COSINE
+from service.gates.report.headline import headlines
 from service.gates.rows import Row, Run, groups_of
 from service.gates.verdict import Outcome, Verdict
 
@@ -79,6 +80,11 @@ def _problems(run: Run, verdict: Verdict) -> Iterator[str]:
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
         yield f"... and {len(lines) - MOST_LINES} more in the report"
+    if verdict.comparison is not None and verdict.comparison.small:
+        few = ", ".join(f"{group} ({count})" for group, count in verdict.comparison.small.items())
+        yield f"[dim]too few pairs to be asked about by themselves: {escape(few)}[/]"
+    for where, what in headlines(run, verdict):
+        yield f"[bold red]{escape(where)}[/] {escape(what)}"
     for reason in verdict.undecided:
         yield f"[yellow]undecided[/]: {escape(reason)}"
 
