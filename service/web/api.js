@@ -5,7 +5,8 @@ export const $ = (id) => document.getElementById(id);
 /** An answer that is a problem document (RFC 9457). */
 export class Problem extends Error {
   constructor(body, status) {
-    super([body.title || `HTTP ${status}`, body.detail].filter(Boolean).join(": "));
+    const detail = body.detail?.replace(/^files\[\d+\]: /, ""); // the page sends one file at a time
+    super([body.title || `HTTP ${status}`, detail].filter(Boolean).join(": "));
     this.status = status;
     this.requestId = body.request_id;
   }
@@ -28,10 +29,13 @@ export function askForKey(reason) {
 }
 
 $("key-form")?.addEventListener("submit", () => {
+  $("error").hidden = true;
   secret = $("key").value.trim();
   sessionStorage.setItem(KEY, secret);
   document.dispatchEvent(new Event("key-changed"));
 });
+
+$("key-later")?.addEventListener("click", () => $("key-dialog").close());
 
 const headers = (extra = {}) => (secret ? { ...extra, Authorization: `Bearer ${secret}` } : extra);
 const pause = (seconds, signal) =>
@@ -43,6 +47,13 @@ const pause = (seconds, signal) =>
     });
   });
 
+/** Wait, and say so: a page that seems to do nothing is reloaded, and asks a full service once more. */
+async function waiting(seconds, signal) {
+  const before = $("status").textContent;
+  $("status").textContent = `The service is busy. Trying again in ${seconds} s…`;
+  await pause(seconds, signal).finally(() => ($("status").textContent = before));
+}
+
 async function send(path, options = {}) {
   for (let wait = 0; ; wait++) {
     let response;
@@ -50,13 +61,13 @@ async function send(path, options = {}) {
       response = await fetch(path, { ...options, headers: headers(options.headers) });
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new Problem({ title: "The service does not answer" }, 0);
+      throw new Problem({ title: "The service does not answer. Is it still running? Try again when it is." }, 0);
     }
     if (response.ok) return response;
     // A full service says when to come back; all calls of this page may be repeated.
     const asked = Number(response.headers.get("Retry-After"));
     if ((response.status === 429 || response.status === 503) && asked > 0 && wait < MOST_WAITS) {
-      await pause(asked, options.signal);
+      await waiting(asked, options.signal);
       continue;
     }
     throw new Problem(await response.json().catch(() => ({})), response.status);

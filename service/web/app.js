@@ -3,7 +3,7 @@
 import { $, get, showing } from "/web/api.js";
 import { take } from "/web/clip.js";
 import { loadCollections } from "/web/collections.js";
-import { currentHit, moveTo } from "/web/hits.js";
+import { currentHit, isHit, moveTo } from "/web/hits.js";
 import { showJobs } from "/web/jobs.js";
 import { loadModel } from "/web/judge.js";
 import { showLibrary } from "/web/library.js";
@@ -37,6 +37,7 @@ function typing(target) {
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") return stop();
+  if (event.target === $("query") && event.key === "ArrowDown") return moveTo(1);
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return undefined;
   const onButton = event.target.matches("button, a, audio, [tabindex]") && !event.target.matches("#hits li");
   const acts = {
@@ -56,6 +57,7 @@ document.addEventListener("keydown", (event) => {
     2: () => (location.hash = "#judge"),
     3: () => (location.hash = "#library"),
   };
+  if (isHit(event.target)) Object.assign(acts, { ArrowDown: acts.j, ArrowUp: acts.k });
   const act = acts[event.key];
   if (!act || (event.key === " " && onButton)) return undefined;
   event.preventDefault();

@@ -105,6 +105,8 @@ function setRecording(on) {
   $("record").textContent = on ? "Stop" : "Record";
 }
 
+// A file that is no audio, or of a kind that only the service reads: a dead player says nothing.
+$("clip-player").addEventListener("error", () => ($("clip-player").hidden = true));
 $("clip-player").addEventListener("timeupdate", () => drawn?.cursor($("clip-player").currentTime));
 $("file").addEventListener("change", () => $("file").files[0] && take($("file").files[0]));
 $("record").addEventListener("click", () => showing("", toggleRecording));

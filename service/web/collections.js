@@ -17,9 +17,10 @@ export async function loadCollections() {
   );
   choose(before);
   $("collection").disabled = collections.length === 0;
+  for (const one of document.querySelectorAll("#search .options, #filter-help")) one.hidden = !collections.length;
   if (!collections.length) {
-    $("summary").textContent = "There are no collections yet. Make one in the library, or fill one from a terminal: clsp ingest voices FOLDER";
-  }
+    $("summary").replaceChildren("There is nothing to search yet. ", element("a", { href: "#library", textContent: "Make a collection in the library" }), ", or fill one from a terminal: ", element("code", { textContent: "clsp ingest voices FOLDER" }));
+  } else if ($("summary").querySelector("a")) $("summary").replaceChildren();
   describeFilter();
 }
 
@@ -48,9 +49,10 @@ export function parseFilter(text) {
       throw new Error(`The filter is not JSON: ${error.message}`);
     }
   }
-  const conditions = (text.match(/(?:[^\s"]|"[^"]*")+/g) ?? []).map((part) => {
+  const joined = text.replace(/("[^"]*")|\s*(>=|<=|!=|=|>|<)\s*/g, (_, quoted, operator) => quoted ?? operator);
+  const conditions = (joined.match(/(?:[^\s"]|"[^"]*")+/g) ?? []).map((part) => {
     const match = /^([^=!<>]+)(>=|<=|!=|=|>|<)(.+)$/.exec(part);
-    if (!match) throw new Error(`The filter part "${part}" is not of the form field=value`);
+    if (!match) throw new Error(`The filter part “${part}” is not of the form field=value; put values with spaces into quotes: accent="northern English"`);
     return { [match[1]]: { [OPERATORS[match[2]]]: parseValue(match[3]) } };
   });
   return { all: conditions };

@@ -1,10 +1,10 @@
-// The manual: one section a group of calls, one fold a call, with parameters, bodies, examples and errors.
+// The manual: what the service says of itself in openapi.json, a group of calls a section and a call a fold.
 
 import { $, element, get, showing } from "/web/api.js";
 
 let components = {};
 
-const resolve = (schema) => (schema?.$ref ? components[schema.$ref.split("/").pop()] : schema) ?? {};
+const resolve = (schema) => (schema?.$ref ? components[nameOf(schema)] : schema) ?? {};
 const nameOf = (schema) => schema?.$ref?.split("/").pop();
 
 function typeOf(schema) {
@@ -18,29 +18,45 @@ function typeOf(schema) {
   return [schema.type].flat().join(" or ") || "any";
 }
 
-function table(head, rows) {
-  return element(
-    "table", {},
-    element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col", textContent: text })))),
-    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((text) => element("td", { textContent: text ?? "" }))))),
-  );
+/** Text with `code` in it, as nodes: never as markup. */
+function spans(text) {
+  return text.split("`").map((part, i) => (i % 2 ? element("code", { textContent: part }) : part));
+}
+
+/** The little Markdown that descriptions use: paragraphs, lists, code. */
+function prose(text) {
+  return text.trim().split(/\n{2,}/).map((block) => {
+    const items = block.split(/^[*-] /m).map((item) => item.replace(/\s+/g, " ").trim());
+    if (!/^[*-] /.test(block)) return element("p", {}, ...spans(items.join(" ")));
+    return element("ul", {}, ...items.filter(Boolean).map((item) => element("li", {}, ...spans(item))));
+  });
+}
+
+/** Names with their type, whether they are needed, and what they mean. */
+function list(rows) {
+  return element("dl", { className: "members" }, ...rows.flatMap(({ name, type, needed, preset, what }) => {
+    const title = element("dt", {}, element("code", { textContent: name }), element("small", { textContent: type }));
+    if (needed) title.append(element("small", { className: "needed", textContent: "required" }));
+    else if (preset !== undefined && preset !== null) title.append(element("small", { textContent: `default ${JSON.stringify(preset)}` }));
+    return what ? [title, element("dd", {}, ...spans(what))] : [title];
+  }));
 }
 
 function members(schema) {
   const needed = schema.required ?? [];
-  return Object.entries(schema.properties ?? {}).map(([name, one]) => [
-    name, typeOf(one), needed.includes(name) ? "yes" : one.default === undefined || one.default === null ? "" : `default ${JSON.stringify(one.default)}`,
-    one.description ?? resolve(one).description,
-  ]);
+  return Object.entries(schema.properties ?? {}).map(([name, one]) => ({
+    name, type: typeOf(one), needed: needed.includes(name), preset: one.default, what: one.description ?? resolve(one).description,
+  }));
 }
 
-/** A schema's table and example, then those of the models inside it that were not shown yet. */
+const sample = (value) => element("pre", { tabIndex: 0, textContent: JSON.stringify(value, null, 2) });
+
+/** A schema's members and example, then those of the models inside it that were not shown yet. */
 function shownSchema(reference, seen = new Set()) {
   const schema = resolve(reference);
   const parts = [];
-  if (schema.properties) parts.push(table(["member", "type", "needed", "what"], members(schema)));
-  const sample = schema.examples?.[0];
-  if (sample !== undefined && seen.size === 0) parts.push(element("pre", { tabIndex: 0, textContent: JSON.stringify(sample, null, 2) }));
+  if (schema.properties) parts.push(list(members(schema)));
+  if (schema.examples?.length && seen.size === 0) parts.push(sample(schema.examples[0]));
   seen.add(nameOf(reference));
   for (const inner of JSON.stringify(schema).matchAll(/"#\/components\/schemas\/(\w+)"/g)) {
     if (seen.has(inner[1])) continue;
@@ -50,26 +66,58 @@ function shownSchema(reference, seen = new Set()) {
   return parts;
 }
 
+const heading = (...text) => element("h3", {}, ...text);
+
 function shownCall(path, method, call) {
-  const parts = [element("p", { textContent: call.description ?? call.summary })];
+  const parts = prose(call.description ?? call.summary ?? "");
   if (call.parameters?.length) {
-    parts.push(element("h3", { textContent: "Parameters" }), table(
-      ["name", "in", "type", "what"],
-      call.parameters.map((one) => [one.name, one.in, typeOf(one.schema), one.description ?? one.schema.description]),
-    ));
+    parts.push(heading("Parameters"), list(call.parameters.map((one) => ({
+      name: one.name, type: `${typeOf(one.schema)}, in the ${one.in}`, needed: one.required, preset: one.schema.default,
+      what: one.description ?? one.schema.description,
+    }))));
   }
   for (const [kind, media] of Object.entries(call.requestBody?.content ?? {})) {
-    parts.push(element("h3", { textContent: `Body: ${kind}` }), ...shownSchema(media.schema));
+    parts.push(heading("Body ", element("code", { textContent: kind })), ...shownSchema(media.schema));
   }
   const answers = Object.entries(call.responses ?? {});
-  for (const [status, answer] of answers.filter(([status]) => status < "300")) {
-    parts.push(element("h3", { textContent: `${status}: ${answer.description}` }));
+  for (const [status, answer] of answers.filter(([status]) => status < "400")) {
+    parts.push(heading(`Answer ${status}`), ...(answer.description === "Successful Response" ? [] : prose(answer.description)));
     for (const media of Object.values(answer.content ?? {})) parts.push(...shownSchema(media.schema));
   }
-  const problems = answers.filter(([status]) => status >= "400").map(([status, answer]) => [status, answer.description]);
-  if (problems.length) parts.push(element("h3", { textContent: "Problems" }), table(["status", "types"], problems));
-  const title = element("summary", {}, element("strong", { textContent: method.toUpperCase() }), ` ${path}`);
-  return element("details", {}, title, ...parts);
+  const problems = answers.filter(([status]) => status >= "400");
+  if (problems.length) {
+    parts.push(heading("Problems"), list(problems.map(([status, answer]) => ({ name: status, type: "", what: answer.description }))));
+  }
+  const title = element(
+    "summary", {},
+    element("span", { className: `method ${method}`, textContent: method.toUpperCase() }),
+    element("code", { textContent: path }),
+    element("small", { textContent: (call.description ?? call.summary ?? "").split(/\.(?:\s|$)/)[0].replaceAll("`", "") }),
+  );
+  const made = element("details", { id: `${method}-${path}` }, title, ...parts);
+  made.addEventListener("toggle", () => made.open && history.replaceState(null, "", `#${encodeURIComponent(made.id)}`));
+  return made;
+}
+
+/** Only calls whose address, method or words hold what is typed. */
+function find() {
+  const wanted = $("find").value.trim().toLowerCase().split(/\s+/);
+  for (const section of $("manual").querySelectorAll("section")) {
+    const calls = [...section.querySelectorAll("details")];
+    for (const call of calls) {
+      const text = call.textContent.toLowerCase();
+      call.hidden = !wanted.every((word) => text.includes(word));
+    }
+    section.hidden = calls.every((call) => call.hidden);
+  }
+}
+
+/** A link to a call opens it. */
+function openFromAddress() {
+  const call = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!call?.matches("details")) return;
+  call.open = true;
+  call.scrollIntoView();
 }
 
 showing("Loading…", async () => {
@@ -83,8 +131,17 @@ showing("Loading…", async () => {
       groups.set(group, [...(groups.get(group) ?? []), shownCall(path, method, call)]);
     }
   }
+  $("about").replaceChildren(...prose(api.info.description ?? ""));
+  $("groups").replaceChildren(...[...groups.keys()].map((group) => element("a", { href: `#calls-${group}`, textContent: group })));
   $("manual").replaceChildren(
-    element("pre", { tabIndex: 0, textContent: api.info.description ?? "" }),
-    ...[...groups].map(([group, calls]) => element("section", {}, element("h2", { textContent: group }), ...calls)),
+    ...[...groups].map(([group, calls]) => element("section", { id: `calls-${group}` }, element("h2", { textContent: group }), ...calls)),
   );
+  openFromAddress();
+});
+$("find").addEventListener("input", find);
+window.addEventListener("hashchange", openFromAddress);
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.target === $("find")) return;
+  event.preventDefault();
+  $("find").focus();
 });

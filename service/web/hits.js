@@ -2,12 +2,12 @@
 
 import { $, button, element, getBlob, postForm, showing } from "/web/api.js";
 import { addCurve, attributes, lanes } from "/web/charts.js";
+import { inOrder, wordsOf } from "/web/metadata.js";
 import { play } from "/web/player.js";
 import { MOST_SECONDS, soundOf, track } from "/web/waveform.js";
 
 const SHOWN_FACTS = 8;
 const LONGEST_FACT = 90;
-const LAST = ["text", "licence"];
 const CURVE_WINDOW_S = 3;
 let rows = [];
 
@@ -22,10 +22,20 @@ const seen = new IntersectionObserver((entries) => {
 
 /** Show hits in place of the earlier ones. `text` is what was searched for, for scores over time. */
 export function showHits(hits, context) {
-  seen.disconnect();
+  clearHits();
   rows = hits.map((hit) => shownHit(hit, context));
   $("hits").replaceChildren(...rows);
 }
+
+/** Show none: hits of one search below the words of another would be taken for its answer. */
+export function clearHits() {
+  seen.disconnect();
+  rows = [];
+  $("hits").replaceChildren();
+}
+
+/** Whether an element is a hit itself, not a control in it. */
+export const isHit = (target) => rows.includes(target);
 
 /** The hit that has the focus, or the first. */
 export const currentHit = () => rows.find((row) => row.contains(document.activeElement)) ?? rows[0];
@@ -38,7 +48,8 @@ export function moveTo(step) {
 
 function shownHit(hit, { text, onMore }) {
   const { start_s: start, end_s: end } = hit.segment;
-  const place = `${start.toFixed(1)} to ${end.toFixed(1)} s of ${hit.duration_s.toFixed(1)} s`;
+  const whole = start < 0.05 && end > hit.duration_s - 0.05;
+  const place = whole ? `all of ${hit.duration_s.toFixed(1)} s` : `${start.toFixed(1)} to ${end.toFixed(1)} s of ${hit.duration_s.toFixed(1)} s`;
   const name = hit.filename ?? hit.id;
   const row = element("li", { tabIndex: -1 });
   const state = { track: null };
@@ -50,6 +61,7 @@ function shownHit(hit, { text, onMore }) {
     className: "play", disabled: !hit.audio_url,
     ariaLabel: hit.audio_url ? `Play ${name}, ${place}` : `${name}: no audio is kept`,
   });
+  Object.assign(row.dataset, { key: hit.id, label: listen.ariaLabel.replace(/^Play /, "") });
   const more = button("More like this", () => onMore(hit), { className: "quiet more" });
   const tools = element("span", { className: "tools" }, more);
   const match = hit.match_probability === null ? [] : matchOf(hit.match_probability); // none without words to match
@@ -63,6 +75,7 @@ function shownHit(hit, { text, onMore }) {
     element("p", { className: "meta" }, ...facts(hit.metadata)),
   );
   if (hit.audio_url && hit.duration_s <= MOST_SECONDS) {
+    wave.classList.add("awaited");  // its place is kept, so that what is below does not jump
     row.addEventListener("seen", () => drawWave(hit, name, place, wave, state, start_at), { once: true });
     if (text) {
       const over = button("Over time", () => overTime(hit, text, wave, state), { className: "quiet over-time" });
@@ -86,6 +99,7 @@ async function drawWave(hit, name, place, wave, state, onSeek) {
     wave.replaceChildren(state.track.made);
   } catch {
     wave.replaceChildren(); // a browser that cannot decode a format can mostly still play it
+    wave.classList.remove("awaited");
   }
 }
 
@@ -109,12 +123,11 @@ async function overTime(hit, text, wave, state) {
 
 /** Metadata as chips; one that is clicked becomes a filter. A caption leads, what is long or legal comes last. */
 function facts(metadata) {
-  const place = ([name]) => (name === "caption" ? -1 : LAST.indexOf(name) + 1);
-  return Object.entries(metadata).sort((a, b) => place(a) - place(b)).slice(0, SHOWN_FACTS).map(([name, value]) => {
+  return inOrder(metadata).slice(0, SHOWN_FACTS).map(([name, value]) => {
     if (name === "caption") return element("span", { className: "caption", textContent: value });
     const plain = typeof value !== "object" && String(value).length <= 24;
     if (!plain) {
-      const words = `${name}: ${value}`;
+      const words = wordsOf([name, value]);
       return element("span", { className: "fact", title: words, textContent: words.length > LONGEST_FACT ? `${words.slice(0, LONGEST_FACT)}…` : words });
     }
     const chip = button(`${name}: ${value}`, () => addFilter(name, value), { className: "fact" });
@@ -122,6 +135,15 @@ function facts(metadata) {
     return chip;
   });
 }
+
+document.addEventListener("now-playing", ({ detail }) => {
+  for (const row of rows) {
+    const control = row.querySelector(".play");
+    if (control.disabled) continue;
+    control.textContent = row.dataset.key === detail ? "Pause" : "Play";
+    control.ariaLabel = `${control.textContent} ${row.dataset.label}`;
+  }
+});
 
 function addFilter(name, value) {
   const condition = `${name}=${typeof value === "string" && /\s/.test(value) ? JSON.stringify(value) : value}`;

@@ -14,6 +14,18 @@ export function loadModel(model) {
   );
 }
 
+/** Judge, and bring the verdict into sight; what was said of an earlier caption would pass for this one's. */
+const judging = (status, work) =>
+  showing(status, async () => {
+    try {
+      await work();
+    } catch (error) {
+      $("verdict").replaceChildren();
+      throw error;
+    }
+    $("verdict").scrollIntoView({ block: "nearest" });
+  });
+
 async function classify() {
   const form = formWithClip();
   const own = $("labels").value.split(",").map((label) => label.trim()).filter(Boolean);
@@ -35,7 +47,7 @@ async function score() {
   const shown = redraw();
   if (shown && shown.duration > CURVE_WINDOW_S) form.append("window_s", String(CURVE_WINDOW_S));
   const result = (await postForm("/v1/score", form)).results[0];
-  const above = result.percentile === null ? "" : `, better than ${result.percentile.toFixed(0)} % of other captions`;
+  const above = result.percentile === null ? "" : `, above ${result.percentile.toFixed(0)} % of pairs that do not match`;
   const scale = shown && result.curve.length > 1 ? addCurve(shown.made, result, shown.duration) : "";
   $("verdict").replaceChildren(
     bar("Match", result.match_probability, `${(result.match_probability * 100).toFixed(0)} %`),
@@ -46,16 +58,18 @@ async function score() {
   );
 }
 
-$("like-clip").addEventListener("click", () =>
+$("like-clip").addEventListener("submit", (event) => {
+  event.preventDefault();
   showing("", async () => {
     const { uri, name } = await clipAsUri();
-    await likeClip(uri, name);
-  }));
+    await likeClip(uri, name, $("like-words").value.trim());
+  });
+});
 $("classify").addEventListener("submit", (event) => {
   event.preventDefault();
-  showing("Classifying…", classify);
+  judging("Classifying…", classify);
 });
 $("score").addEventListener("submit", (event) => {
   event.preventDefault();
-  showing("Scoring…", score);
+  judging("Scoring…", score);
 });

@@ -2,10 +2,10 @@
 
 import { $, button, element, get, putJson, remove, showing } from "/web/api.js";
 import { all, choose, loadCollections, pathOf } from "/web/collections.js";
+import { inOrder, wordsOf } from "/web/metadata.js";
 import { play } from "/web/player.js";
 
 const PAGE = 50;
-const LONGEST = 160;
 let open = null;
 let cursor = null;
 
@@ -18,6 +18,7 @@ export function showLibrary() {
   if (open && !all().some((one) => one.name === open)) open = null;
   if (!open && all().length === 1) openOne(all()[0].name);
   $("open-collection").hidden = !open;
+  $("no-collections").hidden = all().length > 0;
 }
 
 /** Fetch what may have changed, then draw. */
@@ -38,8 +39,9 @@ function shown(one) {
       button("Open", () => openOne(one.name), { ariaLabel: `Open ${one.name}` }),
       button("Search", () => {
         choose(one.name);
+        // Once the view is shown: what is hidden takes no focus.
+        window.addEventListener("hashchange", () => $("query").focus(), { once: true });
         location.hash = "#search";
-        $("query").focus();
       }, { ariaLabel: `Search ${one.name}` }),
       button("Delete", () => drop(one), { ariaLabel: `Delete ${one.name}` }),
     ),
@@ -71,31 +73,46 @@ async function showItems() {
 
 async function nextPage() {
   const query = new URLSearchParams({ limit: PAGE, ...(cursor ? { cursor } : {}) });
-  const page = await get(`${pathOf(open)}/items?${query}`);
+  const name = open;
+  const page = await get(`${pathOf(name)}/items?${query}`);
+  if (name !== open) return;  // another was opened meanwhile
   cursor = page.next_cursor;
   $("items").tBodies[0].append(...page.data.map(itemRow));
   $("more-items").hidden = !cursor;
+  showWhetherEmpty();
+}
+
+function showWhetherEmpty() {
+  const empty = !$("items").tBodies[0].rows.length;
+  $("items").hidden = empty;
+  $("no-items").hidden = !empty;
+}
+
+async function dropItem(item, row) {
+  if (!confirm(`Delete ${item.id}? There is no undo.`)) return;
+  await showing("Deleting…", async () => {
+    await remove(`${pathOf(open)}/items/${encodeURIComponent(item.id)}`);
+    const next = row.nextElementSibling ?? row.previousElementSibling;
+    row.remove();
+    (next?.querySelector("button:not(:disabled)") ?? $("upload-files")).focus();
+    showWhetherEmpty();
+    await loadCollections();
+    $("collections").replaceChildren(...all().map(shown));
+  });
 }
 
 function itemRow(item) {
-  const facts = Object.entries(item.metadata).map(([key, value]) => `${key}: ${value}`).join(" · ");
-  const about = facts.length > LONGEST ? `${facts.slice(0, LONGEST)}…` : facts;
+  const about = inOrder(item.metadata).map(wordsOf).join(" · ");
   const name = item.filename ?? item.id;
   const row = element(
     "tr", {},
     element("td", { textContent: item.id }),
     element("td", { className: "n", textContent: `${item.duration_s.toFixed(1)} s` }),
-    element("td", { className: "hint", textContent: about, title: facts }),
+    element("td", { className: "hint" }, element("span", { className: "about", title: about, textContent: about })),
     element(
       "td", { className: "tools" },
       button("Play", () => play({ key: `${open}/${item.id}`, title: name, url: item.audio_url }), { disabled: !item.audio_url, ariaLabel: `Play ${name}` }),
-      button("Delete", () =>
-        showing("Deleting…", async () => {
-          await remove(`${pathOf(open)}/items/${encodeURIComponent(item.id)}`);
-          row.remove();
-          await loadCollections();
-          $("collections").replaceChildren(...all().map(shown));
-        }), { ariaLabel: `Delete ${name}` }),
+      button("Delete", () => dropItem(item, row), { ariaLabel: `Delete ${name}` }),
     ),
   );
   return row;

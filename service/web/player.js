@@ -4,6 +4,9 @@ import { $, getBlob, hasKey, showing } from "/web/api.js";
 
 const player = $("player");
 let current = null;
+
+/** Tell whoever shows a play button what plays now; null when nothing does. */
+const announce = () => document.dispatchEvent(new CustomEvent("now-playing", { detail: player.paused ? null : current?.key }));
 let objectUrl = null;
 
 /** What plays: { key, title, url, segment, onTime }. `segment` ends the playing once; the listener may go on by hand. */
@@ -36,6 +39,7 @@ export function stop() {
   player.pause();
   current?.onTime?.(null);
   current = null;
+  $("now").hidden = true;
 }
 
 function loadedMetadata() {
@@ -53,6 +57,8 @@ player.addEventListener("timeupdate", () => {
     current.segment = null;
   }
 });
+for (const name of ["play", "pause", "ended"]) player.addEventListener(name, announce);
+$("now-stop").addEventListener("click", stop);
 player.addEventListener("seeking", () => {
   const segment = current?.segment;
   if (segment && (player.currentTime < segment.start_s - 0.5 || player.currentTime > segment.end_s + 0.5)) current.segment = null;

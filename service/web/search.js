@@ -1,8 +1,8 @@
 // Search: a text, clips and items to sound like, a filter; asked, answered, and kept in the address.
 
 import { $, button, element, postJson, showing } from "/web/api.js";
-import { choose, chosen, parseFilter, pathOf } from "/web/collections.js";
-import { showHits } from "/web/hits.js";
+import { choose, chosen, loadCollections, parseFilter, pathOf } from "/web/collections.js";
+import { clearHits, showHits } from "/web/hits.js";
 
 const EXAMPLES = [
   "a calm older woman",
@@ -11,8 +11,11 @@ const EXAMPLES = [
   "excited and fast",
   "a flat, monotone voice",
 ];
+const PLACEHOLDER = $("query").placeholder;
+const TITLE = "Speech, by how it sounds";
 let likes = [];
 let asked = "";
+let searches = 0;
 
 for (const text of EXAMPLES) {
   $("examples").append(button(text, () => ask(text), { className: "chip" }));
@@ -27,22 +30,23 @@ function ask(text) {
 export function moreLike(hit) {
   likes = [{ part: { item_id: hit.id }, name: hit.filename ?? hit.id }];
   $("query").value = "";
-  $("query").placeholder = "like it, but … faster, a man, not whispering";
   showLikes();
   run();
-  $("query").focus();
+  if (matchMedia("(pointer: coarse)").matches) $("view-search").scrollIntoView();  // a focus would bring up the keyboard
+  else $("query").focus();
 }
 
-/** Search for what sounds like a clip of the reader's own. */
-export function likeClip(uri, name) {
+/** Search for what sounds like a clip of the reader's own; words may be added. */
+export function likeClip(uri, name, words) {
   likes = [{ part: { audio: uri }, name }];
-  $("query").value = "";
+  $("query").value = words;
   showLikes();
   location.hash = "#search";
   return run();
 }
 
 function showLikes() {
+  $("query").placeholder = likes.length ? "like it, but … faster, a man, not whispering" : PLACEHOLDER;
   $("likes").replaceChildren(
     ...likes.map((like) =>
       button(`like ${like.name} ✕`, () => {
@@ -53,51 +57,60 @@ function showLikes() {
   );
 }
 
-/** A text is sent as it is and read by the service; beside a clip it is read here, since parts are taken as they are. */
+/** What is typed is read by the service for what it refuses, alone or beside a clip. */
 function queryParts(text) {
   if (!likes.length) return text;
   // Alone, an item asks for its style, whoever speaks; with words beside it, for its voice with that one change.
   const parts = likes.map((like) => (like.part.item_id && !text ? { ...like.part, aspect: "style" } : like.part));
-  const refused = [];
-  const wanted = text.replace(/[\s,;]*\b(?:but\s+|and\s+)?(?:not|without|no|never)\b\s+([^,;.]+)/gi, (_, what) => {
-    refused.push(what.trim());
-    return "";
-  }).replace(/^\s*but\b/i, "").trim();
-  if (wanted) parts.push({ text: wanted });
-  return [...parts, ...refused.map((what) => ({ text: what, weight: -0.5 }))];
+  return text ? [...parts, text] : parts;
 }
 
 async function run() {
-  await showing("Searching…", () => search().catch((error) => {
-    clear(); // what answered another query would pass for this one's
-    throw error;
-  }));
+  const number = ++searches;
+  await showing("Searching…", async () => {
+    try {
+      await search(number);
+    } catch (error) {
+      if (number === searches) forget();
+      throw error;
+    }
+  });
 }
 
-async function search() {
+async function search(number) {
+  if (!chosen()) await loadCollections();  // asked before the page had them, or when the service was away
   const collection = chosen();
   const text = $("query").value.trim();
-  if (!collection) throw new Error("There is no collection to search in");
+  if (!collection) throw new Error("There is no collection to search in: make one in the library");
   if (!text && !likes.length) throw new Error("Say how it should sound, or choose a clip that it should sound like");
+  const filter = parseFilter($("filter").value);
   remember(text, collection.name);
-  const body = { query: queryParts(text), filter: parseFilter($("filter").value), top_k: Number($("top").value), diversity: Number($("variety").value) };
+  const body = { query: queryParts(text), filter, top_k: Number($("top").value), diversity: Number($("variety").value) };
   const answer = await postJson(`${pathOf(collection.name)}/search`, body);
-  showHits(answer.hits, { text, onMore: moreLike });
+  if (number !== searches) return;  // another was asked for meanwhile
+  // Over time counts what is wanted: a caption with "not whispering" in it is heard as whispering.
+  const wanted = answer.query.filter((part) => part.text && part.weight > 0).map((part) => part.text).join(", ");
+  showHits(answer.hits, { text: wanted, onMore: moreLike });
   const cut = answer.truncated ? " The text was longer than the model reads." : "";
-  $("summary").textContent = `${answer.hits.length} hits in ${answer.took_ms.toFixed(1)} ms.${cut}`;
+  $("summary").textContent = answer.hits.length ? `${answer.hits.length} ${answer.hits.length === 1 ? "hit" : "hits"} in ${answer.took_ms.toFixed(1)} ms.${cut}` : nothing(collection, filter);
   showUnderstood(answer.query);
 }
 
-function clear() {
-  showHits([], { text: "", onMore: moreLike });
+/** Why there are no hits: the only reasons are a filter and an empty collection. */
+const nothing = (collection, filter) =>
+  filter ? "No clip passes this filter." : `There is nothing to find in ${collection.name} yet.`;
+
+/** Take away what an earlier search showed. */
+function forget() {
+  clearHits();
   $("summary").textContent = "";
-  showUnderstood([]);
+  $("understood").replaceChildren();
 }
 
 /** How the service read the query, where that is more than the words as typed. */
 function showUnderstood(parts) {
   $("understood").replaceChildren();
-  if (parts.length < 2) return;
+  if (parts.length < 2 && !parts.some((part) => part.weight < 0)) return;
   $("understood").append(
     element("span", { className: "hint", textContent: "Searched for" }),
     ...parts.map((part) => {
@@ -108,8 +121,10 @@ function showUnderstood(parts) {
 }
 
 function remember(text, collection) {
-  asked = likes.length ? "#search" : `#search?${new URLSearchParams({ collection, q: text })}`;
+  const filter = $("filter").value.trim();
+  asked = likes.length ? "#search" : `#search?${new URLSearchParams({ collection, q: text, ...(filter ? { filter } : {}) })}`;
   if (location.hash !== asked) history.pushState(null, "", asked);
+  document.title = `${text || `like ${likes[0].name}`} · ${TITLE}`;
 }
 
 /** Ask what the address asks for: a link to a search is a search. */
@@ -118,6 +133,7 @@ export function searchFromAddress() {
   if (view !== "search" || !query || location.hash === asked) return;
   const wanted = new URLSearchParams(query);
   choose(wanted.get("collection"));
+  $("filter").value = wanted.get("filter") ?? "";
   likes = [];
   showLikes();
   if (wanted.get("q")) ask(wanted.get("q"));
@@ -127,6 +143,6 @@ $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   run();
 });
-for (const id of ["variety", "top"]) {
+for (const id of ["variety", "top", "collection"]) {
   $(id).addEventListener("change", () => ($("query").value.trim() || likes.length) && run());
 }

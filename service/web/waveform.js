@@ -71,8 +71,9 @@ export function track({ peaks, duration, segment, onSeek, label }) {
   const cursor = (seconds) => {
     line.hidden = seconds === null;
     if (seconds === null) return;
-    line.style.left = `${(100 * seconds) / duration}%`;
+    line.style.left = `${Math.min(100, (100 * seconds) / duration)}%`;
     made.setAttribute("aria-valuenow", seconds.toFixed(1));
+    made.setAttribute("aria-valuetext", `${seconds.toFixed(1)} s`);
   };
   return { made, cursor };
 }

@@ -19,6 +19,7 @@ from serving import Serve, Server
 from service.settings import ApiKey
 
 pytestmark = needs_browser
+SEARCH = "/v1/collections/{collection}/search"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_search_filter_and_errors(browser: Browser, library: Server) -> None:
     search(browser, "a calm voice")
     until(browser, lambda page: len(hits(page)) == 3)
     assert "3 hits" in by(browser, "summary").text
-    by(browser, "filter").send_keys("gender=female age>=31")
+    by(browser, "filter").send_keys("gender = female age >=31")
     search(browser, "a calm voice")
     until(browser, lambda page: hits(page) == ["short1.wav"])
     by(browser, "filter").clear()
@@ -63,8 +64,48 @@ def test_search_filter_and_errors(browser: Browser, library: Server) -> None:
     until(browser, lambda page: by(page, "error").is_displayed())
     assert "height" in by(browser, "error").text
     assert "age" in by(browser, "error").text
-    assert hits(browser) == [], "what answered another query would pass for this one's"
+    assert hits(browser) == [], "hits of the search before would be taken for an answer"
     assert by(browser, "summary").text == ""
+    by(browser, "filter").clear()
+    by(browser, "filter").send_keys("age>99", Keys.ENTER)
+    until(browser, lambda page: by(page, "summary").text == "No clip passes this filter.")
+    assert not by(browser, "error").is_displayed()
+
+
+def test_a_service_that_goes_away_is_said_and_comes_back(browser: Browser, serve: Serve, data_dir: Path) -> None:
+    with serve(data_dir=data_dir) as own:
+        own.client.put("/v1/collections/voices")
+        add(own.client, "/v1/collections/voices", "a", clip(1))
+        opened(browser, own)
+        search(browser, "a voice")
+        until(browser, lambda page: hits(page) == ["a.wav"])
+        gone = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        browser.execute_cdp_cmd("Network.enable", {})
+        browser.execute_cdp_cmd("Network.emulateNetworkConditions", gone)
+        search(browser, "another voice")
+        until(browser, lambda page: "The service does not answer" in by(page, "error").text)
+        assert hits(browser) == []
+        assert by(browser, "query").get_property("value") == "another voice", "what was typed is not lost"
+        browser.execute_cdp_cmd("Network.emulateNetworkConditions", {**gone, "offline": False})
+        by(browser, "query").send_keys(Keys.ENTER)
+        until(browser, lambda page: hits(page) == ["a.wav"])
+        assert not by(browser, "error").is_displayed()
+
+
+def test_what_is_below_a_waveform_does_not_jump(browser: Browser, library: Server) -> None:
+    opened(browser, library)
+    browser.execute_script(
+        """window.tops = [];
+        new MutationObserver(() => {
+          const meta = document.querySelector('#hits .meta');
+          if (meta) window.tops.push(Math.round(meta.offsetTop - meta.parentElement.offsetTop));
+        }).observe(document.getElementById('hits'), { subtree: true, childList: true });"""
+    )
+    search(browser, "a calm voice")
+    until(browser, lambda page: len(page.find_elements(By.CSS_SELECTOR, "#hits .track .wave")) >= 2)
+    tops = browser.execute_script("return window.tops")
+    assert len(tops) >= 2
+    assert len(set(tops)) == 1
 
 
 def test_an_example_is_a_click_and_a_search_is_a_link(browser: Browser, library: Server) -> None:
@@ -83,6 +124,8 @@ def test_what_is_refused_is_shown(browser: Browser, library: Server) -> None:
     opened(browser, library)
     search(browser, "a calm voice, not whispering")
     until(browser, lambda page: text_of(page, "#understood .chip") == ["a calm voice", "not whispering"])
+    search(browser, "no music")
+    until(browser, lambda page: text_of(page, "#understood .chip") == ["not music"])
 
 
 def test_a_fact_becomes_a_filter(browser: Browser, library: Server) -> None:
@@ -110,7 +153,7 @@ def test_a_dropped_clip_finds_its_segment_and_plays_it(browser: Browser, library
     until(browser, lambda page: "high.wav" in by(page, "clip-name").text)
     assert by(browser, "view-judge").is_displayed(), "a drop opens the view that judges"
     until(browser, lambda page: page.find_elements(By.CSS_SELECTOR, "#clip-track .wave"))
-    by(browser, "like-clip").click()
+    by(browser, "like-clip").find_element(By.TAG_NAME, "button").click()
     until(browser, lambda page: len(hits(page)) == 3)
     assert hits(browser)[0] == "long.wav"
     assert text_of(browser, "#likes .chip") == ["like high.wav ✕"]
@@ -118,6 +161,9 @@ def test_a_dropped_clip_finds_its_segment_and_plays_it(browser: Browser, library
     browser.find_element(By.CSS_SELECTOR, "#hits .play").send_keys(Keys.ENTER)
     until(browser, lambda page: player(page, "currentTime") > 20)
     assert player(browser, "currentTime") < 30
+    control = browser.find_element(By.CSS_SELECTOR, "#hits .play")
+    assert control.text == "Pause"
+    assert control.accessible_name.startswith("Pause long.wav"), "what is seen and what is read aloud are the same"
     until(browser, lambda page: page.find_elements(By.CSS_SELECTOR, "#hits .cursor:not([hidden])"))
     assert not by(browser, "error").is_displayed()
 
@@ -235,12 +281,18 @@ def test_an_api_key_is_asked_for_and_used(browser: Browser, serve: Serve, data_d
 def test_the_manual_shows_every_call(browser: Browser, library: Server) -> None:
     browser.get(library.url + "/docs")
     until(browser, lambda page: len(page.find_elements(By.TAG_NAME, "summary")) > 10)
-    shown = {one.text for one in browser.find_elements(By.TAG_NAME, "summary")}
-    for path, calls in httpx.get(library.url + "/openapi.json").json()["paths"].items():
-        for method in calls:
-            assert f"{method.upper()} {path}" in shown
+    methods, paths = text_of(browser, "summary .method"), text_of(browser, "summary code")
+    calls = httpx.get(library.url + "/openapi.json").json()["paths"]
+    expected = [(method.upper(), path) for path, methods in calls.items() for method in methods]
+    assert sorted(zip(methods, paths, strict=True)) == sorted(expected)
     browser.find_element(By.TAG_NAME, "summary").click()
     assert "encoding_format" in browser.find_element(By.TAG_NAME, "body").text
+    link = browser.current_url
+    by(browser, "find").send_keys("maximal marginal relevance")
+    until(browser, lambda page: text_of(page, "details:not([hidden]) summary code") == [SEARCH])
+    browser.get("about:blank")
+    browser.get(link)
+    until(browser, lambda page: text_of(page, "details[open] summary code") == ["/v1/embeddings"])
 
 
 def test_pages_load_nothing_from_elsewhere_and_log_no_errors(browser: Browser, library: Server) -> None:

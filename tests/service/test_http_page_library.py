@@ -47,9 +47,14 @@ def create(browser: Browser, name: str) -> None:
 
 def test_an_empty_service_says_what_to_do(browser: Browser, empty: Server) -> None:
     opened(browser, empty)
-    until(browser, lambda page: "no collections yet" in by(page, "summary").text)
+    until(browser, lambda page: "nothing to search yet" in by(page, "summary").text)
+    assert not by(browser, "filter").is_displayed(), "there is nothing to filter"
     by(browser, "query").send_keys("a voice", Keys.ENTER)
     until(browser, lambda page: "no collection to search in" in by(page, "error").text)
+    opened(browser, empty)
+    until(browser, lambda page: page.find_elements(By.CSS_SELECTOR, "#summary a"))
+    by(browser, "summary").find_element(By.TAG_NAME, "a").click()
+    until(browser, lambda page: by(page, "no-collections").is_displayed())
 
 
 def test_clips_are_dropped_in_and_the_refused_ones_named(browser: Browser, empty: Server, files: list[Path]) -> None:
@@ -98,11 +103,16 @@ def test_items_and_collections_can_be_played_and_deleted(browser: Browser, empty
     row.find_element(By.XPATH, ".//button[text()='Play']").click()
     until(browser, lambda page: "Playing take-0.wav" in by(page, "now-title").text)
     row.find_element(By.XPATH, ".//button[text()='Delete']").click()
+    browser.switch_to.alert.dismiss()
+    row.find_element(By.XPATH, ".//button[text()='Delete']").click()
+    browser.switch_to.alert.accept()
     until(browser, lambda page: len(text_of(page, "#items tbody tr")) == 1)
+    until(browser, lambda page: page.switch_to.active_element.accessible_name == "Play take-1.wav")
     assert empty.client.get("/v1/collections/gone").json()["items"] == 1
     browser.find_element(By.CSS_SELECTOR, "#collections button[aria-label='Delete gone']").click()
     browser.switch_to.alert.accept()
     until(browser, lambda page: text_of(page, "#collections li") == [])
+    assert by(browser, "no-collections").is_displayed()
     assert empty.client.get("/v1/collections").json()["data"] == []
 
 
