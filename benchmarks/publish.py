@@ -1,4 +1,4 @@
-"""Turns benchmarks/results/*.json into the tables and plots of docs/performance.md.
+"""Turns benchmarks/results/*.json into the tables and plots of docs/performance.md, docs/gates.md and docs/search.md.
 
 python benchmarks/publish.py
 """
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from plot import line_plot
 from results import RESULTS, ROOT
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("performance", "gates", "search"))
 PLOTS = ROOT / "docs" / "plots"
 TABLES: dict[str, tuple[str, ...]] = {
     "load_summary": ("what", "value"),
@@ -27,19 +27,26 @@ TABLES: dict[str, tuple[str, ...]] = {
     "load_others": ("server", "clients", "per second", "p50 ms", "p99 ms", "cpu ms / request", "lost", "other"),
     "batch_audio": ("batch_audio_s", "resident MB", "cpu ms / s of audio"),
     "ingest": ("job", "clips", "audio s", "seconds", "x real time", "encoder x", "ratio", "cpu ratio", "peak MB"),
+    "gate_alarms": (
+        *("lines a voice", "confidence", "reruns", "false alarms of 100", "drift found %", "both voices named %"),
+        *("pitch and rate named %", "another voice named %"),
+    ),
+    "relevance": ("wish", "asked as", "mAP", "P@1", "mAP, filtered", "P@1, filtered"),
+    "relevance_diversity": ("asked as", "voices in 5", "right", "voices in 5, filtered", "right, filtered"),
     "soak": ("minute", "per second", "p50 ms", "p99 ms", "ok", "refused", "lost", "other", "MB", "files", "threads"),
 }
 
 
 def main() -> int:
-    """Rewrite what lies between the page's markers, for each result that is there."""
-    page = PAGE.read_text("utf-8")
+    """Rewrite what lies between the pages' markers, for each result that is there."""
     PLOTS.mkdir(exist_ok=True)
-    for name, columns in TABLES.items():
-        page, rows = filled(page, name, columns)
-        if rows:
-            _plot(name, rows)
-    PAGE.write_text(page, "utf-8")
+    for path in PAGES:
+        page = path.read_text("utf-8")
+        for name, columns in TABLES.items():
+            page, rows = filled(page, name, columns)
+            if rows:
+                _plot(name, rows)
+        path.write_text(page, "utf-8")
     return 0
 
 
