@@ -185,7 +185,7 @@ def test_a_report_begins_with_which_voice_failed_in_what() -> None:
     run, verdict = drifted()
     told = dict(headlines(run, verdict))
     assert list(told) == ["cora", "all clips", "1 clip"]
-    assert told["cora"].startswith("rate: should be fast, 8 of 8 clips sound more slow; cosine -0.10")
+    assert told["cora"].startswith("rate should be fast, 8 of 8 clips sound more slow; cosine -0.10")
     assert told["all clips"].startswith("captions fit less well, cosine -0.0")
     assert told["1 clip"] == "below match threshold"
     html = page(run, verdict, name="set", shown=[], sounds=lambda row: None, gates="g")
@@ -194,7 +194,7 @@ def test_a_report_begins_with_which_voice_failed_in_what() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     for part in summary(run, verdict):
         console.print(part)
-    assert "cora rate: should be fast, 8 of 8 clips sound more slow" in console.export_text()
+    assert "cora: rate should be fast, 8 of 8 clips sound more slow" in console.export_text()
 
 
 def test_a_refusal_that_is_broken_is_said_as_one() -> None:
@@ -203,4 +203,4 @@ def test_a_refusal_that_is_broken_is_said_as_one() -> None:
         row(f"a-{i}", attributes=(attribute("phonation", "whispering", -1.0 - i / 10, negated=True),)) for i in range(8)
     ]
     told = headlines(Run(after), judge(Run(after), Gates(resamples=2000), before))
-    assert told == [("a", "phonation: should be not whispering, 8 of 8 clips sound more whispering")]
+    assert told == [("a", "phonation should be not whispering, 8 of 8 clips sound more whispering")]

@@ -53,7 +53,8 @@ def changes(values: Sequence[float]) -> str:
     parts.append(f'<line class="axis" x1="0" y1="{base}" x2="{WIDTH}" y2="{base}"/>')
     parts.append(f'<line class="zero" x1="{WIDTH / 2}" y1="4" x2="{WIDTH / 2}" y2="{base}"/>')
     for x, value, anchor in ((0.0, -reach, "start"), (WIDTH / 2, 0.0, "middle"), (WIDTH, reach, "end")):
-        parts.append(f'<text x="{x:.0f}" y="{HEIGHT - 4:.0f}" text-anchor="{anchor}">{value:+.2f}</text>')
+        shown = f"{value:+.2f}" if value else "0"
+        parts.append(f'<text x="{x:.0f}" y="{HEIGHT - 4:.0f}" text-anchor="{anchor}">{shown}</text>')
     parts.append("</svg>")
     return "".join(parts)
 

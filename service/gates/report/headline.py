@@ -44,7 +44,7 @@ def _attribute(change: Change, rows: Sequence[Row]) -> str:
     if not opposite:
         return f"{change.measure} less {wanted} than it was"
     heard = Counter(_heard(one) for one in opposite).most_common(1)[0][0]
-    return f"{change.measure}: should be {wanted}, {len(opposite)} of {_clips(len(claims))} sound more {heard}"
+    return f"{change.measure} should be {wanted}, {len(opposite)} of {_clips(len(claims))} sound more {heard}"
 
 
 def _said(claim: tuple[bool, str]) -> str:

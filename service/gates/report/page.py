@@ -63,7 +63,7 @@ def _header(run: Run, verdict: Verdict, name: str, gates: str) -> str:
         f"gates: {escape(gates)}",
     ]
     items = "".join(f"<li>{fact}</li>" for fact in facts)
-    told = [(f"<b>{escape(where)}</b> {escape(what)}", "failed") for where, what in headlines(run, verdict)]
+    told = [(f"<b>{escape(where)}</b>: {escape(what)}", "failed") for where, what in headlines(run, verdict)]
     told = [*((escape(reason), "undecided") for reason in verdict.undecided), *told]
     lead = "".join(f'<li class="{kind}">{line}</li>' for line, kind in told)
     return (
@@ -200,9 +200,9 @@ def _clip(number: int, row: Row, before: Row | None, verdict: Verdict, sound: So
         scores.append(f"was {before.cosine:.3f}")
     if row.percentile is not None:
         scores.append(f"percentile {row.percentile:.0f}")
-    why = "".join(
-        f'<p class="bad">{escape(f"{breach.gate}: {breach.message}")}</p>' for breach in verdict.of_clip(row.id)
-    )
+    breaches = verdict.of_clip(row.id)
+    nearer = [breach for breach in breaches if breach.group is not None]  # of all clips is said above
+    why = "".join(f'<p class="bad">{escape(f"{breach.gate}: {breach.message}")}</p>' for breach in nearer or breaches)
     return (
         f'<article id="clip-{number}"><div class="row"><h3>{escape(row.id)}</h3>'
         f'<span class="dim">{escape(row.group)} · {" · ".join(scores)}</span></div>'
@@ -221,7 +221,8 @@ def _sound(number: int, row: Row, sound: Sound) -> str:
         for i, sentence in enumerate(row.sentences)
         if len(row.sentences) > 1
     )
-    scale = f"<span>0 s</span><span>cosine {low:.2f} to {top:.2f}</span><span>{sound.duration_s:.1f} s</span>"
+    drawn = f"cosine {low:.2f} to {top:.2f}" if len(row.curve) > 1 else "too short for a curve"
+    scale = f"<span>0 s</span><span>{drawn}</span><span>{sound.duration_s:.1f} s</span>"
     return (
         f'<audio id="player-{number}" controls preload="none" src="{sound.uri}"></audio>{cut}'
         f'<div class="track" tabindex="0" role="group" aria-label="{escape(row.id)}: waveform, similarity over time" '

@@ -84,7 +84,7 @@ def _problems(run: Run, verdict: Verdict) -> Iterator[str]:
         few = ", ".join(f"{group} ({count})" for group, count in verdict.comparison.small.items())
         yield f"[dim]too few pairs to be asked about by themselves: {escape(few)}[/]"
     for where, what in headlines(run, verdict):
-        yield f"[bold red]{escape(where)}[/] {escape(what)}"
+        yield f"[bold red]{escape(where)}[/]: {escape(what)}"
     for reason in verdict.undecided:
         yield f"[yellow]undecided[/]: {escape(reason)}"
 
