@@ -76,9 +76,10 @@ function shownHit(hit, { text, onMore }) {
   );
   if (hit.audio_url && hit.duration_s <= MOST_SECONDS) {
     wave.classList.add("awaited");  // its place is kept, so that what is below does not jump
-    row.addEventListener("seen", () => drawWave(hit, name, place, wave, state, start_at), { once: true });
+    const draw = () => (state.drawn ??= drawWave(hit, name, place, wave, state, start_at));
+    row.addEventListener("seen", draw);
     if (text) {
-      const over = button("Over time", () => overTime(hit, text, wave, state), { className: "quiet over-time" });
+      const over = button("Over time", () => overTime(hit, text, wave, state, draw), { className: "quiet over-time" });
       tools.append(over);
     }
     seen.observe(row);
@@ -104,8 +105,9 @@ async function drawWave(hit, name, place, wave, state, onSeek) {
 }
 
 /** The hit's similarity to the text, window by window, over its waveform. */
-async function overTime(hit, text, wave, state) {
+async function overTime(hit, text, wave, state, draw) {
   await showing("Scoring over time…", async () => {
+    await draw(); // there may be nothing to draw on yet
     const sound = await soundOf(hit.audio_url, () => getBlob(hit.audio_url));
     const form = new FormData();
     form.append("files", sound.blob, hit.filename ?? hit.id);

@@ -198,6 +198,19 @@ def test_a_hit_over_time(browser: Browser, library: Server) -> None:
     assert row.find_elements(By.CSS_SELECTOR, ".attribute")
 
 
+def test_over_time_waits_for_the_waveform_that_it_is_drawn_on(browser: Browser, library: Server) -> None:
+    browser.set_window_size(1200, 1000)
+    opened(browser, library)
+    # As for a hit that was never scrolled to.
+    browser.execute_script("IntersectionObserver.prototype.observe = () => {}")
+    search(browser, "A man speaks slowly. Then a woman speaks in a high voice.")
+    until(browser, lambda page: "long.wav" in hits(page))
+    assert not browser.find_elements(By.CSS_SELECTOR, "#hits .track")
+    place = hits(browser).index("long.wav")
+    browser.execute_script("document.querySelectorAll('#hits .over-time')[arguments[0]].click()", place)
+    until(browser, lambda page: page.find_elements(By.CSS_SELECTOR, "#hits .curves polyline"))
+
+
 def test_the_keyboard_is_enough(browser: Browser, library: Server) -> None:
     opened(browser, library, "judge")
     press(browser, "/")
