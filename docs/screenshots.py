@@ -170,6 +170,8 @@ def report_picture(folder: Path) -> None:
         page.get((folder / "drifted" / "report.html").as_uri())
         shoot(page, "report.png", height=1500)
         page.get((folder / "changing" / "report.html").as_uri())
+        tall = {"width": 1100, "height": 2000, "deviceScaleFactor": 1, "mobile": False}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", tall)  # an element is not shot past the window
         page.find_element(By.CSS_SELECTOR, "article").screenshot(str(IMAGES / "report-clip.png"))
         keep_small(IMAGES / "report-clip.png")
 
