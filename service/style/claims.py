@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from service.style.lexicon import FAMILIES, Family
+from service.style.family import Family
+from service.style.lexicon import FAMILIES
 
 _INTENSITY = r"(?:(?:very|extremely|unusually|quite|rather|slightly|fairly|really|so|too|a bit) )?"
 _NEGATION = re.compile(

@@ -1,35 +1,11 @@
 """The attributes of a voice that captions name: which words claim them, and how each sounds put into a sentence.
 
-A family is a question with exclusive answers. Prompts are what the model is asked with, several wordings a value, so
-that no single word decides; they follow the register of speaking-style captions.
+Several wordings a value, so that no single word decides, in the register of speaking-style captions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Value:
-    """One answer. `words` are regular expressions for the texts that claim it; `predicates` follow a subject."""
-
-    name: str
-    words: tuple[str, ...]
-    predicates: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Family:
-    """One question about a voice. After `elsewhere`, a regular expression, its words are about something else."""
-
-    name: str
-    values: tuple[Value, ...]
-    elsewhere: str = ""
-
-    def value(self, name: str) -> Value:
-        """A value by name. Raises KeyError."""
-        return next(value for value in self.values if value.name == name)
-
+from service.style.family import Family, Value
 
 _NOT_PITCH = "volume|loudness|energy|quality|mood|spirits?|tension|intensity|speed|tempo|pace|rate"
 
