@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.captions.profiles import profile_facts
 from training.captions.prompts import age_band
 
 
@@ -51,11 +52,14 @@ def read_examples(manifest: Path) -> list[TrainClip]:
 def facts_of(row: Mapping[str, Any]) -> dict[str, str]:
     """All that is known of a clip, in the vocabulary of captions' claims.
 
+    Its measures or its label say which profiles of prosody (`profile.calm`) it fits and which it doesn't.
+
     What changes half-way is told as `first.`, `second.` and `change.`: its average is no fact of the whole clip.
     """
     parts = row.get("parts") or {}
     changed = parts.get("change", {})
     facts = {k: v for k, v in row.get("attributes", {}).items() if k not in changed}
+    facts |= profile_facts(facts, row.get("emotion") or None)
     for part in ("first", "second", "change"):
         facts |= {f"{part}.{k}": v for k, v in parts.get(part, {}).items()}
     facts |= {k: row[k] for k in ("gender", "emotion", "accent") if row.get(k)}

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.model import ClspConfig
 
@@ -44,6 +44,14 @@ class TrainPart(_Part):
     ema: float = Field(0.999, ge=0, lt=1)
     feature_noise: float = Field(0.1, description="noise on standardised frozen features, in their deviations")
     max_logit_scale: float = 50.0
+    bf16: bool = Field(False, description="multiply in bfloat16; the losses and the weights stay in fp32")
+    centre_share: float = Field(0.0, ge=0, le=1, description="share of the mean output that a last bias takes off")
+
+    @model_validator(mode="after")
+    def _centres_frozen_features(self) -> "TrainPart":
+        if self.centre_share and "speech" in self.tune:
+            raise ValueError("centre_share needs a frozen speech tower, whose features are at hand")
+        return self
 
 
 class Recipe(_Part):

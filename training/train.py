@@ -13,7 +13,7 @@ from torch import Tensor
 from training.audio import load_clip
 from training.examples import TrainClip
 from training.features import pad_tokens, speech_features, text_features
-from training.heads_setup import standardise_heads
+from training.heads_setup import centre_speech, standardise_heads
 from training.losses import soft_target_loss
 from training.matches import ClaimTable
 from training.model import Clsp
@@ -154,15 +154,15 @@ def train(
     options = recipe.train
     sampler = Sampler(clips, recipe)
     data = Embeddings(model, recipe, clips, sampler.captions, tokenizer, cache, tick)
-    optimiser = torch.optim.AdamW(parameter_groups(model, recipe), betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(parameter_groups(model, recipe), betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, options.warmup, options.steps))
     average = copy.deepcopy(model)
     for step in range(options.steps):
         set_training(model, options.tune)
         batch = sampler.draw()
-        loss = soft_target_loss(
-            data.clips_of(batch), data.captions_of(batch), model.logit_scale.exp(), batch.match, batch.unknown
-        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            speech, text = data.clips_of(batch), data.captions_of(batch)
+        loss = soft_target_loss(speech.float(), text.float(), model.logit_scale.exp(), batch.match, batch.unknown)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 2.0)
@@ -178,7 +178,10 @@ def train(
             say(f"step {step + 1}/{options.steps}: loss {loss.item():.3f}, logit scale {scale:.1f}")
             if report:
                 report(step + 1, average.eval())
-    return average.eval()
+    average.eval()
+    if options.centre_share and data.speech is not None:
+        centre_speech(average, data.speech, options.centre_share)
+    return average
 
 
 def rate(step: int, warmup: int, steps: int) -> float:

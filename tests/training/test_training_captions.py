@@ -5,6 +5,7 @@ import re
 
 from training.captions import attributes, lexicon, writer
 from training.captions.attributes import BANDS
+from training.captions.profiles import ORDER, fitting, profile_facts, profiles
 from training.captions.prompts import age_band, prompts
 
 
@@ -91,7 +92,7 @@ def test_every_word_of_the_lexicon_is_free_of_negations() -> None:
     phrases = [f for v in lexicon.attribute_words().values() for w in v.values() for fs in w.values() for f in fs]
     phrases += [f for v in lexicon.change_words().values() for fs in v.values() for f in fs]
     phrases += [f for v in lexicon.emotion_words().values() for fs in v.values() for f in fs]
-    phrases += [f for _, words in lexicon.profiles().values() for f in words]
+    phrases += [f for profile in profiles().values() for f in profile.words]
     assert len(phrases) > 600
     assert not [p for p in phrases if lexicon.NEGATION.search(p)]
 
@@ -144,10 +145,29 @@ def test_prompts_are_the_papers_own_and_follow_the_labels() -> None:
 
 def test_emotion_from_prosody_is_hedged_apart_and_never_beside_a_label() -> None:
     excited = {"expressiveness": "very_high", "pitch": "high", "rate": "high", "effort": "medium"}
-    kinds = [c.kind for c in writer.write(writer.Facts(excited), seed="1")]
-    assert kinds.count("hedged") == 1
+    hedged = [c for c in writer.write(writer.Facts(excited), seed="1") if c.kind == "hedged"]
+    assert {p for c in hedged for p in fitting(c.claims)} == {"excited", "surprised"}
+    assert len(hedged) == 4, "two for each profile that fits"
     assert "hedged" not in [c.kind for c in writer.write(writer.Facts(excited, emotion="happy"), seed="1")]
-    assert lexicon.matching_profiles({"pitch": "medium"}) == []
-    for needs, _ in lexicon.profiles().values():
-        assert set(needs) <= set(attributes.SPOKEN)
-        assert all(set(allowed) <= set(BANDS) for allowed in needs.values())
+    moved = writer.Facts(excited, first={"pitch": "low"}, second={"pitch": "high"}, change={"pitch": "up"})
+    assert "hedged" not in [c.kind for c in writer.write(moved, seed="1")], "an average over a change fits nothing"
+
+
+def test_measures_and_labels_say_which_profiles_a_clip_has_and_which_it_has_not() -> None:
+    quiet = {"effort": "low", "pitch": "low", "rate": "low", "expressiveness": "low"}
+    facts = profile_facts(quiet, None)
+    assert fitting(facts) == ["subdued", "calm", "bored"]
+    assert facts["profile.agitated"] == facts["profile.surprised"] == "no"
+    assert "profile.plain" not in facts, "one band away in effort and rate: nobody can tell"
+    assert profile_facts({"rate": "medium"}, None) == {}, "unmeasured needs leave it open"
+    assert profile_facts({"pitch": "very_low"}, None)["profile.surprised"] == "no", "one need missed is enough"
+    assert profile_facts(quiet, "angry") == {f"profile.{p}": "no" for p in ("subdued", "calm", "bored", "plain")}
+    assert profile_facts({"rate": "fast", "pitch": "high"}, None).get("profile.excited") is None, "another scale"
+    assert ORDER == BANDS
+
+
+def test_profiles_need_what_is_measured_and_contradict_what_is_labelled() -> None:
+    for profile in profiles().values():
+        assert set(profile.needs) <= set(attributes.SPOKEN)
+        assert all(set(allowed) <= set(BANDS) for allowed in profile.needs.values())
+        assert set(profile.against) <= set(lexicon.emotion_words())

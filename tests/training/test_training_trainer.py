@@ -12,8 +12,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from training.calibrate import calibration_error, embed_captions, embed_split, fit_calibration, platt
+from training.captions.writer import Facts, write
 from training.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
-from training.examples import TrainClip, read_examples
+from training.examples import TrainClip, facts_of, read_examples
+from training.features import speech_features
 from training.losses import soft_target_loss
 from training.matches import ClaimTable
 from training.model import Clsp, ClspConfig, TextConfig, WhisperConfig, ZipformerConfig, build_model
@@ -211,6 +213,56 @@ def test_a_true_caption_is_no_negative() -> None:
     good = soft_target_loss(perfect, text, torch.tensor(20.0), match)
     bad = soft_target_loss(perfect, text.flip(0), torch.tensor(20.0), match)
     assert good < bad
+
+
+def test_a_hedged_caption_is_right_of_clips_that_fit_and_wrong_of_those_far_off() -> None:
+    quiet = {"effort": "low", "pitch": "low", "rate": "low", "expressiveness": "low"}
+    rows = [
+        {"attributes": quiet},
+        {"attributes": {**quiet, "pitch": "very_high"}},
+        {"attributes": {"pitch": "low"}},
+        {"attributes": quiet, "emotion": "angry"},
+        {"attributes": quiet, "emotion": "sad"},
+    ]
+    claims = [c.claims for c in write(Facts(quiet), seed="1") if "profile.calm" in c.claims]
+    assert claims
+    table = ClaimTable([facts_of(row) for row in rows], claims)
+    everything = torch.arange(len(rows)), torch.arange(len(claims))
+    assert table.match(*everything).bool().all(1).tolist() == [True, False, False, False, False]
+    assert table.unknown(*everything).all(1).tolist() == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize("kind", ["residual", "paper"])
+def test_a_share_of_the_mean_output_is_taken_off_at_the_end(
+    manifest: Path, tokenizer_path: Path, tmp_path: Path, kind: str
+) -> None:
+    clips = [clip for clip in read_examples(manifest) if clip.split == "train"]
+
+    def outputs(share: float) -> torch.Tensor:
+        recipe = small_recipe(tokenizer_path, steps=2, centre_share=share)
+        model = recipe.model.model_copy(update={"speech_head": HeadConfig(kind=kind)})
+        trained = run(recipe.model_copy(update={"model": model}), clips, tokenizer_path, tmp_path)
+        pooled = speech_features(trained, [clip.path for clip in clips], tmp_path)
+        with torch.no_grad():
+            return trained.audio_transform(trained.audio_projection(pooled))
+
+    plain, shifted = outputs(0.0), outputs(0.25)
+    assert plain.mean(0).norm() > 0.1
+    torch.testing.assert_close(shifted, plain - 0.25 * plain.mean(0))
+
+
+def test_a_tuned_speech_tower_has_no_mean_to_take_off(tokenizer_path: Path) -> None:
+    with pytest.raises(ValueError, match="centre_share"):
+        small_recipe(tokenizer_path, tune=("speech",), centre_share=0.5)
+
+
+def test_heads_learn_in_bfloat16(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    clips = read_examples(manifest)
+    recipe = small_recipe(tokenizer_path, bf16=True)
+    model = run(recipe, [clip for clip in clips if clip.split == "train"], tokenizer_path, tmp_path)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    held_out = [clip for clip in clips if clip.split != "train"]
+    assert caption_accuracy(model, held_out, Tokenizer.from_file(str(tokenizer_path)), tmp_path) > 0.8
 
 
 def test_platt_recovers_a_known_map() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ NEGATION = re.compile(
 def attribute_words() -> dict[str, dict[str, dict[str, list[str]]]]:
     """attribute -> value -> form (adj, adv, np, clause) -> variants. Raises ValueError for a missing form."""
     table = {
-        attribute: {value: {form: _split(text) for form, text in forms.items()} for value, forms in values.items()}
-        for attribute, values in _load("lexicon.yaml")["attributes"].items()
+        attribute: {value: {form: variants_in(text) for form, text in forms.items()} for value, forms in values.items()}
+        for attribute, values in load_words("lexicon.yaml")["attributes"].items()
     }
     for attribute, values in table.items():
         for value, forms in values.items():
@@ -36,30 +36,15 @@ def attribute_words() -> dict[str, dict[str, dict[str, list[str]]]]:
 @cache
 def change_words() -> dict[str, dict[str, list[str]]]:
     """attribute -> direction -> clauses that tell of a change."""
-    changes = _load("lexicon.yaml")["changes"]
-    return {a: {direction: _split(text) for direction, text in values.items()} for a, values in changes.items()}
+    changes = load_words("lexicon.yaml")["changes"]
+    return {a: {direction: variants_in(text) for direction, text in values.items()} for a, values in changes.items()}
 
 
 @cache
 def emotion_words() -> dict[str, dict[str, list[str]]]:
     """label -> prompt, adj, adv, noun -> variants."""
-    labels = _load("emotions.yaml")["labels"]
-    return {label: {form: _split(text) for form, text in forms.items()} for label, forms in labels.items()}
-
-
-@cache
-def profiles() -> dict[str, tuple[dict[str, list[str]], list[str]]]:
-    """profile -> (attribute -> bands that it needs, hedged words)."""
-    return {name: (p["needs"], _split(p["words"])) for name, p in _load("emotions.yaml")["profiles"].items()}
-
-
-def matching_profiles(attributes: Mapping[str, str]) -> list[str]:
-    """Profiles whose every need the attributes meet, in the file's order."""
-    return [
-        name
-        for name, (needs, _) in profiles().items()
-        if all(attributes.get(attribute) in bands for attribute, bands in needs.items())
-    ]
+    labels = load_words("emotions.yaml")["labels"]
+    return {label: {form: variants_in(text) for form, text in forms.items()} for label, forms in labels.items()}
 
 
 def with_article(phrase: str) -> str:
@@ -79,9 +64,11 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('. ')}."
 
 
-def _load(name: str) -> Any:
+def load_words(name: str) -> Any:
+    """The YAML file of that name beside this module."""
     return yaml.safe_load((_HERE / name).read_text(encoding="utf-8"))
 
 
-def _split(text: str) -> list[str]:
+def variants_in(text: str) -> list[str]:
+    """'deep|low' -> ['deep', 'low']."""
     return [part.strip() for part in text.split("|")]

@@ -13,6 +13,7 @@ from typing import Literal
 from training.captions import lexicon
 from training.captions.attributes import extremity
 from training.captions.lexicon import join, sentence, with_article
+from training.captions.profiles import PREFIX, fitting, profile_facts, profiles
 from training.captions.prompts import prompts
 
 Kind = Literal["global", "fine", "prompt", "hedged"]
@@ -28,6 +29,7 @@ PRONOUN: dict[str | None, list[str]] = {
     None: ["the speaker"],
 }
 VERBS = ["speaking", "talking", "speaking", "talking away"]
+HEDGED = 2  # captions for each profile that a clip fits
 ORDER = ("phonation", "pitch", "rate", "effort", "expressiveness", "brightness", "dynamics", "pauses")
 
 
@@ -55,7 +57,7 @@ class Caption:
 
 
 def write(facts: Facts, *, seed: str, short: int = 3, fine: int = 3) -> list[Caption]:
-    """Up to `short` global and `fine` fine-grained captions, the prompts of known labels, and one hedged if it fits."""
+    """Up to `short` global and `fine` fine-grained captions, known labels' prompts, two hedged a fitting profile."""
     rng = random.Random(seed)
     found: dict[str, Caption] = {}
     for kind, count in (("global", short), ("fine", fine)):
@@ -67,9 +69,11 @@ def write(facts: Facts, *, seed: str, short: int = 3, fine: int = 3) -> list[Cap
                 found.setdefault(made.text, made)
     for text, claims in prompts(facts.gender, facts.age, facts.emotion, rng):
         found.setdefault(text, Caption(text, "prompt", claims))
-    if facts.emotion is None and (profiles := lexicon.matching_profiles(facts.attributes)):
-        hedged = _Writer(facts, rng).hedged(rng.choice(profiles))
-        found.setdefault(hedged.text, hedged)
+    whole = {a: v for a, v in facts.attributes.items() if a not in facts.change}
+    for profile in fitting(profile_facts(whole, facts.emotion)):
+        for _ in range(HEDGED):
+            hedged = _Writer(facts, rng).hedged(profile)
+            found.setdefault(hedged.text, hedged)
     return list(found.values())
 
 
@@ -133,9 +137,9 @@ class _Writer:
 
     def hedged(self, profile: str) -> Caption:
         rng = self.rng
-        words = rng.choice(lexicon.profiles()[profile][1])
+        words = rng.choice(profiles()[profile].words)
         noun = self._noun()
-        names = self._pick(rng.choice((0, 1, 2)))
+        names = self._pick(rng.choice((0, 0, 1)))
         tail = f", {rng.choice(VERBS[:2])} {join(self._say(n, 'adv') for n in names)}" if names else ""
         text = rng.choice(
             [
@@ -143,9 +147,11 @@ class _Writer:
                 f"{with_article(noun)} who may be {words}{tail}",
                 f"{with_article(noun)} who seems {words}{tail}",
                 f"{self._the(noun)} comes across as {words}{tail}",
+                f"{with_article(noun)} in what may be {with_article(words)} tone{tail}",
+                f"{with_article(noun)} that sounds {words}{tail}",
             ]
         )
-        self.claims["profile"] = profile
+        self.claims[PREFIX + profile] = "yes"
         return self._done(sentence(text), "hedged")
 
     def _opening(self, names: list[str]) -> str:
