@@ -14,6 +14,7 @@ from training.build_data import Builder, RecipeChangedError
 from training.captions import lexicon
 from training.captions.acoustic import measure
 from training.captions.gender import estimate_gender
+from training.captions.profiles import profile_facts
 from training.data import DataRecipe, ManifestWriter, Row, read_manifest, split_of, split_units, stable_seed
 from training.data_sources import clips, load
 
@@ -189,6 +190,9 @@ def test_captions_follow_the_row_and_say_nothing_of_absence(built: tuple[Path, l
                     assert row.attributes[name] == value and name not in changed
                 elif name == "gender":
                     assert row.gender == value
+                elif name.startswith("profile."):
+                    whole = {a: v for a, v in row.attributes.items() if a not in changed}
+                    assert caption["kind"] == "hedged" and profile_facts(whole, row.emotion)[name] == value
                 elif "." in name:
                     part, attribute = name.split(".")
                     assert row.parts is not None and row.parts[part][attribute] == value
