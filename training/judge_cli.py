@@ -27,7 +27,7 @@ def judge(
     name: Annotated[list[str] | None, typer.Option(help="names of the sets, in order; else the files' names")] = None,
     kind: Annotated[Literal["short", "long"], typer.Option(help="which captions")] = "long",
     clips: Annotated[int, typer.Option(min=1, help="clips, drawn by the seed from those that all sets have")] = 200,
-    repeats: Annotated[int, typer.Option(min=0, help="gradings of each caption; 2 or more tell agreement")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="gradings of each caption; 2 or more tell agreement")] = 2,
     comparisons: Annotated[int, typer.Option(min=0, help="comparisons of each pair, each in both orders")] = 1,
     seed: Annotated[int, typer.Option(help="of the draw and of the judge")] = 0,
     base_url: Annotated[
@@ -67,7 +67,8 @@ def judge(
         told = summarise(rows, seed=seed)
         with (out / "judgements.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(map(jsonl.dump, rows))
-        (out / "report.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        written = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
+        (out / "report.json").write_text(written + "\n", encoding="utf-8")
         (out / "report.md").write_text(markdown(told), encoding="utf-8")
         typer.echo(markdown(told))
         missing = told["coverage"]["asked"] - told["coverage"]["judged"]

@@ -93,3 +93,29 @@ def test_what_cannot_be_judged_is_said_before_anything_is_asked(sets: tuple[Path
         assert code == 0
         assert "requests, at most" in told
         assert not server.asked
+
+
+def test_sets_that_say_the_same_are_judged_by_one_request(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    a, _ = sets
+    with serving(behave=alike, delay_s=0.05) as server:
+        code, told = judge(server.url, tmp_path / "j", str(a), str(a), "--name", "x", "--name", "y", "--clips", "3")
+        assert code == 0, told
+        assert len(server.asked) == 3 * (2 + 1)  # two gradings, and both orders are one question
+        assert set(server.paid.values()) == {1}
+
+
+def test_a_report_of_one_grading_is_json(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    """How far the judge agrees with itself is unknown then: null, which every reader of JSON takes."""
+    with serving(behave=habits) as server:
+        assert judge(server.url, tmp_path / "j", str(sets[0]), "--repeats", "1")[0] == 0
+        assert judge(server.url, tmp_path / "j", str(sets[0]), "--repeats", "0")[0] == 2
+    told = json.loads((tmp_path / "j" / "report.json").read_text(), parse_constant=pytest.fail)
+    assert told["agreement"]["correctness"] == {"alpha": None, "exact": None}
+    assert "| correctness | - | - |" in (tmp_path / "j" / "report.md").read_text()
+
+
+def alike(asked: Asked) -> dict[str, object]:
+    """Finds no difference."""
+    if '"correctness"' in asked.text:
+        return completion(json.dumps({"correctness": 3, "coverage": 3, "naturalness": 3, "why": "w"}))
+    return completion(json.dumps({"better": 0, "why": "w"}))

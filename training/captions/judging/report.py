@@ -98,11 +98,13 @@ def _means(by_clip: dict[str, list[float]], clips: Sequence[str]) -> Array:
 
 def _agreement(
     grades: dict[str, dict[str, list[float]]], names: Sequence[str], clips: Sequence[str]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
+    """None, which JSON knows, where repeats tell nothing: there is one, or nothing varies."""
     units = [grades[name][i] for name in names for i in clips]
     longest = max(map(len, units))
     table = np.array([[*unit, *[np.nan] * (longest - len(unit))] for unit in units])
-    return {"alpha": statistics.krippendorff_alpha(table), "exact": statistics.exact_agreement(table)}
+    told = {"alpha": statistics.krippendorff_alpha(table), "exact": statistics.exact_agreement(table)}
+    return {name: None if np.isnan(value) else value for name, value in told.items()}
 
 
 def _characters(rows: Sequence[Judgement], name: str) -> float:
@@ -142,5 +144,5 @@ def _outcomes(rows: Sequence[Judgement], a: str, b: str) -> tuple[Array, Array] 
     return (tables[0][whole], tables[1][whole]) if whole.any() else None
 
 
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.2f}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
