@@ -27,38 +27,48 @@ def sampling(options: EndpointSettings) -> tuple[float, float, int, str]:
     return options.temperature, options.top_p, options.max_tokens, json.dumps(options.extra_body, sort_keys=True)
 
 
-async def ask(
-    shape: type[T],
-    chat: Chat,
-    ledger: Ledger,
-    messages: Sequence[Mapping[str, Any]],
-    *,
-    subject: str,
-    prompt: str,
-    seeds: Sequence[int],
-) -> T:
-    """The first of the seeds' answers that has the shape, from the ledger where it is there.
+class Asker:
+    """Asks one model, by way of one ledger; the same question from several at once is one request."""
 
-    `subject` and `prompt` are hashes of what is asked about and of how. Raises NoVerdictError, AnnotatorError or
-    EndpointStoppedError.
-    """
-    fault = ""
-    for seed in seeds:
-        question = Question(subject, prompt, chat.settings.model, seed)
-        told = (await asyncio.to_thread(ledger.get_many, [question])).get(question)
-        if told is None:
-            more = structured.request_of(shape, chat.settings)
-            keep = partial(_record, ledger, question)
+    def __init__(self, chat: Chat, ledger: Ledger) -> None:
+        self.settings = chat.settings
+        self._chat, self._ledger = chat, ledger
+        self._under_way: dict[Question, asyncio.Task[Any]] = {}
+
+    async def ask(
+        self, shape: type[T], messages: Sequence[Mapping[str, Any]], *, subject: str, prompt: str, seeds: Sequence[int]
+    ) -> T:
+        """The first of the seeds' answers that has the shape, from the ledger where it is there.
+
+        `subject` and `prompt` are hashes of what is asked about and of how. Raises NoVerdictError, AnnotatorError or
+        EndpointStoppedError.
+        """
+        questions = [Question(subject, prompt, self.settings.model, seed) for seed in seeds]
+        task = self._under_way.get(questions[0])
+        if task is None:
+            task = asyncio.create_task(self._ask(shape, messages, questions))
+            self._under_way[questions[0]] = task
+            task.add_done_callback(lambda _: self._under_way.pop(questions[0]))
+        answer: T = await asyncio.shield(task)
+        return answer
+
+    async def _ask(self, shape: type[T], messages: Sequence[Mapping[str, Any]], questions: Sequence[Question]) -> T:
+        fault = ""
+        for question in questions:
+            told = (await asyncio.to_thread(self._ledger.get_many, [question])).get(question)
+            if told is None:
+                more = structured.request_of(shape, self.settings)
+                keep = partial(_record, self._ledger, question)
+                try:
+                    answer = await self._chat.ask(messages, seed=question.seed, key=question.key(), keep=keep, **more)
+                except (RequestRefusedError, AnswerError) as error:
+                    raise AnnotatorError(str(error)) from error
+                told = _told(answer)
             try:
-                answer = await chat.ask(messages, seed=seed, key=question.key(), keep=keep, **more)
-            except (RequestRefusedError, AnswerError) as error:
-                raise AnnotatorError(str(error)) from error
-            told = _told(answer)
-        try:
-            return structured.read(shape, told["text"])
-        except structured.ShapeError as error:
-            fault = str(error)
-    raise NoVerdictError(f"{len(seeds)} answers without a verdict; the last: {fault}")
+                return structured.read(shape, told["text"])
+            except structured.ShapeError as error:
+                fault = str(error)
+        raise NoVerdictError(f"{len(questions)} answers without a verdict; the last: {fault}")
 
 
 def _told(answer: Answer) -> dict[str, Any]:

@@ -27,9 +27,9 @@ class Prompt:
     @classmethod
     def load(cls, name: str, folder: Path | None = None) -> Prompt:
         """`name`.md of `folder`, or of ours where it has none. Raises PromptError for a folder without any prompt."""
-        if folder is not None and not any((folder / file.name).exists() for file in PROMPTS.glob("*.md")):
-            known = ", ".join(sorted(file.name for file in PROMPTS.glob("*.md")))
-            raise PromptError(f"{folder} holds none of {known}")
+        known = sorted(file.name for file in PROMPTS.glob("*.md"))
+        if folder is not None and not any((folder / file).exists() for file in known):
+            raise PromptError(f"{folder} holds none of {', '.join(known)}")
         own = (folder or PROMPTS) / f"{name}.md"
         return _read(own if own.exists() else PROMPTS / f"{name}.md")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from pathlib import Path
 from typing import Literal
@@ -40,35 +39,24 @@ class Verifier:
     def __init__(
         self, chat: Chat, ledger: Ledger, *, prompts: Path | None = None, seed: int = 0, attempts: int = 3
     ) -> None:
-        self._chat, self._ledger = chat, ledger
+        self._asker = asking.Asker(chat, ledger)
         self._prompt = Prompt.load("verify", prompts)
         self._seed, self._attempts = seed, attempts
-        self._under_way: dict[str, asyncio.Task[Verdict]] = {}
 
     def identity(self) -> str:
         """Model, prompt and settings: part of a run's fingerprint."""
-        return self._prompt.hash(self._chat.settings.model, *asking.sampling(self._chat.settings), self._seed)
+        settings = self._asker.settings
+        return self._prompt.hash(settings.model, *asking.sampling(settings), self._seed)
 
     async def verdict(self, caption: str) -> Verdict:
         """The verdict on one caption, from the ledger where it has one. Raises AnnotatorError or NoVerdictError."""
-        # The same caption of several clips at once is one question.
-        task = self._under_way.get(caption)
-        if task is None:
-            task = asyncio.create_task(self._verdict(caption))
-            self._under_way[caption] = task
-            task.add_done_callback(lambda _: self._under_way.pop(caption, None))
-        return await asyncio.shield(task)
-
-    async def _verdict(self, caption: str) -> Verdict:
         prompt = self._prompt.fill(caption=caption)
         try:
-            return await asking.ask(
+            return await self._asker.ask(
                 Verdict,
-                self._chat,
-                self._ledger,
                 [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}],
                 subject=hashlib.sha256(caption.encode()).hexdigest(),
-                prompt=self._prompt.hash(*asking.sampling(self._chat.settings)),
+                prompt=self._prompt.hash(*asking.sampling(self._asker.settings)),
                 seeds=range(self._seed, self._seed + self._attempts),
             )
         except AnnotatorError as error:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -54,15 +54,14 @@ class Judge:
     """Asks each question once; every repeat has a seed of its own."""
 
     def __init__(self, chat: Chat, ledger: Ledger, *, prompts: Path | None = None, seed: int = 0) -> None:
-        self._chat, self._ledger, self._seed = chat, ledger, seed
+        self._asker, self._seed = asking.Asker(chat, ledger), seed
         self._grade, self._compare = Prompt.load("judge", prompts), Prompt.load("compare", prompts)
-        self._under_way: dict[tuple[str, int], asyncio.Task[Any]] = {}
 
     async def hear(self, clip: Utterance) -> Heard:
         """Reads a clip. Raises AudioError."""
 
         def read() -> Heard:
-            return Heard(clip, clip.hash(), wav_base64(clip.load(self._chat.settings.max_audio_s)))
+            return Heard(clip, clip.hash(), wav_base64(clip.load(self._asker.settings.max_audio_s)))
 
         return await asyncio.to_thread(read)
 
@@ -75,25 +74,13 @@ class Judge:
         return await self._ask(Preference, self._compare, heard, repeat, first=first, second=second)
 
     async def _ask(self, shape: type[asking.T], prompt: Prompt, heard: Heard, repeat: int, **texts: str) -> asking.T:
-        """Two sets that say the same of a clip ask the same at once: one request answers both."""
-        options = self._chat.settings
-        asked = prompt.hash(*asking.sampling(options), options.max_audio_s)
-        subject = hashlib.sha256("\x1f".join([heard.audio, *texts.values()]).encode()).hexdigest()
+        options = self._asker.settings
+        subject = "\x1f".join([heard.audio, *texts.values()])
         begin = self._seed + repeat * ATTEMPTS
-        key = (asked + subject, begin)
-        if key not in self._under_way:
-            task = asyncio.create_task(
-                asking.ask(
-                    shape,
-                    self._chat,
-                    self._ledger,
-                    with_audio(prompt.fill(**texts), heard.wav, options),
-                    subject=subject,
-                    prompt=asked,
-                    seeds=range(begin, begin + ATTEMPTS),
-                )
-            )
-            task.add_done_callback(lambda _: self._under_way.pop(key))
-            self._under_way[key] = task
-        answer: asking.T = await self._under_way[key]
-        return answer
+        return await self._asker.ask(
+            shape,
+            with_audio(prompt.fill(**texts), heard.wav, options),
+            subject=hashlib.sha256(subject.encode()).hexdigest(),
+            prompt=prompt.hash(*asking.sampling(options), options.max_audio_s),
+            seeds=range(begin, begin + ATTEMPTS),
+        )
