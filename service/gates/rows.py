@@ -175,7 +175,7 @@ def load_row(line: str) -> Row:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a file of rows. Only a line feed ends one: captions may hold what else Python takes for an end."""
+    """The lines of rows or of a set. Only a line feed ends one: captions may hold what else Python takes for an end."""
     return text.split("\n")
 
 

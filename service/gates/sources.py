@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clsp_client import AUDIO_SUFFIXES
-from service.gates.rows import Case
+from service.gates.rows import Case, lines_of
 
 ONE_GROUP = "all"
 SIDECARS = (".txt", ".json")
@@ -79,7 +79,7 @@ def _rows(source: Path) -> Iterator[tuple[str, Any]]:
     if text.lstrip().startswith("[") and source.suffix.lower() == ".json":
         yield from ((f"{source}, row {number}", row) for number, row in enumerate(_json(text, str(source)), 1))
         return
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if line.strip():
             where = f"{source}, line {number}"
             yield where, _json(line, where)
