@@ -23,9 +23,9 @@ from training.model import Clsp, build_model
 from training.recipe import Recipe
 from training.reference_mean import measure_reference_mean
 from training.report import held_out_report
+from training.soup import train_recipe
 from training.stages.errors import StageError
 from training.stages.recipe import StageRecipe, read_any_recipe
-from training.train import train as run_training
 
 console = Console(stderr=True)
 
@@ -93,7 +93,7 @@ def train_heads(plan: Recipe, manifest: Path, out: Path, cache: Path, audio_root
     model = start_model(plan, parts["train"])
     with _progress() as progress:
         task = progress.add_task("encoding clips", total=len(parts["train"]))
-        model = run_training(
+        model = train_recipe(
             model,
             plan,
             parts["train"],

@@ -20,7 +20,7 @@ from training.features import load_plain_tokenizer
 from training.initial import tokenizer_file
 from training.recipe import read_recipe
 from training.report import held_out_report
-from training.train import train
+from training.soup import train_recipe
 
 console = Console(stderr=True)
 
@@ -86,7 +86,7 @@ def main(
         if not kept or not left:
             raise typer.BadParameter(f"{text}: {len(left)} clips are left out and {len(kept)} stay")
         console.print(f"{text}: training on {len(kept)} clips, testing on {len(left)}, {len(dropped)} in neither")
-        model = train(start_model(plan, everyone), plan, kept, tokenizer, cache, say=console.print)
+        model = train_recipe(start_model(plan, everyone), plan, kept, tokenizer, cache, say=console.print)
         figures[text] = held_out_report(model, left, tokenizer, cache)["all"]
         if out:
             out.parent.mkdir(parents=True, exist_ok=True)

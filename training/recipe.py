@@ -54,8 +54,18 @@ class TrainPart(_Part):
         return self
 
 
+class SoupMember(_Part):
+    """One run of a soup: what it does otherwise than the recipe. Initial heads are the recipe's in every member."""
+
+    seed: int | None = Field(None, description="order of the data, dropout and noise")
+    kinds: dict[Literal["global", "fine", "prompt", "hedged"], float] | None = Field(
+        None, description="captions, in place of data.kinds"
+    )
+    weight: float = Field(1.0, gt=0, description="share in the mean, relative to the others")
+
+
 class Recipe(_Part):
-    """One training run."""
+    """One training run, or several whose weights are averaged."""
 
     name: str
     version: str
@@ -65,7 +75,14 @@ class Recipe(_Part):
     start: StartPart
     data: DataPart = DataPart()
     train: TrainPart = TrainPart()
+    soup: tuple[SoupMember, ...] = Field((), description="runs whose weights are averaged (arXiv 2203.05482)")
     provenance: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _stirs_heads_alone(self) -> "Recipe":
+        if self.soup and self.train.tune:
+            raise ValueError("soup averages heads of frozen towers: train.tune must be empty")
+        return self
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,4 +1,4 @@
-"""Where the reference lies, for the tests that prove our network is the paper's."""
+"""Where the reference lies, for the tests that prove our network is the paper's; and what heads are trained on."""
 
 import os
 from pathlib import Path
@@ -18,3 +18,17 @@ def reference() -> Path:
     if not (SHARED / "reference").is_dir():
         pytest.skip(f"the reference tensors are not at {SHARED / 'reference'}")
     return SHARED / "reference"
+
+
+@pytest.fixture(scope="session")
+def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from training_heads_support import write_words
+
+    return write_words(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from training_heads_support import write_buzzes
+
+    return write_buzzes(tmp_path_factory.mktemp("clips"))
