@@ -8,6 +8,7 @@ all be equally far from each other, which no collection of recordings is.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,29 @@ def vectors(count: int, *, seed: int = 1) -> Iterator[np.ndarray]:
         latent = latent + 0.8 * spectrum * dice.normal(size=(rows, LATENT))
         block = (latent @ lift + 0.01 * dice.normal(size=(rows, DIM))).astype(np.float32)
         yield block / np.linalg.norm(block, axis=1, keepdims=True)
+
+
+class Drawn:
+    """The blocks of `vectors`, and what drawing them took: `cpu_s` seconds of processor time so far."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.cpu_s = count, 0.0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        blocks = vectors(self.count)
+        while True:
+            began = cpu_s()
+            block = next(blocks, None)
+            self.cpu_s += cpu_s() - began
+            if block is None:
+                return
+            yield block
+
+
+def cpu_s() -> float:
+    """Processor time so far of this process and of its children that have ended, seconds."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def queries() -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from index_data import DIM, queries, timed, vectors
+from index_data import DIM, Drawn, cpu_s, queries, timed, vectors
 
 M, EF_BUILD = 16, 100
 EFFORTS = (8, 16, 32, 64, 128, 256)
@@ -30,7 +30,7 @@ class Peer(Protocol):
     most: int
     efforts: tuple[int, ...]
 
-    def build(self, count: int, path: Path, threads: int) -> None: ...
+    def build(self, blocks: Drawn, path: Path, threads: int) -> None: ...
     def load(self, path: Path) -> None: ...
     def search(self, query: np.ndarray, effort: int) -> list[int]: ...
 
@@ -40,13 +40,13 @@ class Hnswlib:
     most = 1_000_000
     efforts = EFFORTS
 
-    def build(self, count: int, path: Path, threads: int) -> None:
+    def build(self, blocks: Drawn, path: Path, threads: int) -> None:
         import hnswlib
 
         index = hnswlib.Index(space="ip", dim=DIM)
-        index.init_index(max_elements=count, M=M, ef_construction=EF_BUILD)
+        index.init_index(max_elements=blocks.count, M=M, ef_construction=EF_BUILD)
         index.set_num_threads(threads)
-        for block in vectors(count):
+        for block in blocks:
             index.add_items(block)
         index.save_index(str(path))
 
@@ -68,9 +68,9 @@ class Usearch:
     most = 1_000_000
     efforts = EFFORTS
 
-    def build(self, count: int, path: Path, threads: int) -> None:
+    def build(self, blocks: Drawn, path: Path, threads: int) -> None:
         index = self._empty()
-        for first, block in enumerate(vectors(count)):
+        for first, block in enumerate(blocks):
             start = first * len(block)
             index.add(np.arange(start, start + len(block)), block, threads=threads)
         index.save(str(path))
@@ -98,7 +98,7 @@ class Qdrant:
     most = 100_000
     efforts = (0,)
 
-    def build(self, count: int, path: Path, threads: int) -> None:
+    def build(self, blocks: Drawn, path: Path, threads: int) -> None:
         path.touch()
 
     def load(self, path: Path) -> None:
@@ -122,10 +122,10 @@ class MilvusLite:
     most = 100_000
     efforts = EFFORTS
 
-    def build(self, count: int, path: Path, threads: int) -> None:
+    def build(self, blocks: Drawn, path: Path, threads: int) -> None:
         client = self._client_of(path)
         client.create_collection("c", dimension=DIM, metric_type="IP", auto_id=False)
-        for first, block in enumerate(vectors(count)):
+        for first, block in enumerate(blocks):
             start = first * len(block)
             for i in range(0, len(block), 1000):
                 client.insert("c", [{"id": start + j, "vector": block[j]} for j in range(i, min(i + 1000, len(block)))])
@@ -133,7 +133,7 @@ class MilvusLite:
         client.release_collection("c")
         client.drop_index("c", "vector")
         params = client.prepare_index_params()
-        lists = int(4 * np.sqrt(count))
+        lists = int(4 * np.sqrt(blocks.count))
         params.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": lists})
         client.create_index("c", params)
         client.close()
@@ -165,10 +165,9 @@ def main(stage: str, name: str, size: int, folder: Path) -> None:
     if stage == "measure":
         _measure(peer, path, told, np.load(folder / "exact.npz")["all"])
     elif not told.exists():
-        cores = len(os.sched_getaffinity(0))
-        started = time.perf_counter()
-        peer.build(size, path, cores)
-        told.write_text(json.dumps({"build s": time.perf_counter() - started, "cores": cores}), "utf-8")
+        blocks, worked = Drawn(size), cpu_s()
+        peer.build(blocks, path, len(os.sched_getaffinity(0)))
+        told.write_text(json.dumps({"build cpu s": cpu_s() - worked - blocks.cpu_s}), "utf-8")
         print(told.read_text("utf-8"), flush=True)
 
 
