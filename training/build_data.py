@@ -1,6 +1,7 @@
 """Builds the training set: `python -m training.build_data --shared CORPORA --out DIR --recipe RECIPE.yaml`.
 
-Rows appear in DIR/manifest.jsonl as they are made. A build that was stopped goes on where it stood.
+Rows appear in DIR/manifest.jsonl as they are made, the same ones in the same order with any number of `--workers`. A
+build that was stopped goes on where it stood.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import numpy as np
 import soundfile
 
 from training.augment import DEFAULT_CHANCES, augment
+from training.build_workers import Each, each_clip
 from training.captions import acoustic, writer
 from training.captions.attributes import Bands, Sample, changes, describe, describe_change, fit
 from training.captions.gender import estimate_gender
@@ -28,6 +32,7 @@ from training.data_voices import Voice, voices_of
 
 log = logging.getLogger("training.build_data")
 SAMPLE_RATE = acoustic.SAMPLE_RATE
+BANDS = "bands.json"
 SYNTHESIS = SourceRecipe(styles=0, copies=0, style_copies=0, natural=False)
 
 
@@ -35,48 +40,60 @@ class RecipeChangedError(RuntimeError):
     """The folder holds a build of another recipe: going on would mix the two."""
 
 
-class Builder:
-    """One build: fits the bands on natural clips, then makes the rows of one source clip after another."""
+class ToolMissingError(RuntimeError):
+    """The recipe asks for clips that a program makes which is not installed."""
 
-    def __init__(self, shared: Path, out: Path, recipe: DataRecipe) -> None:
-        self.shared, self.out, self.recipe = shared, out, recipe
+
+class Builder:
+    """One build: fits the bands on natural clips, then makes the rows of one source clip after another.
+
+    Raises RecipeChangedError, and ToolMissingError before anything is measured.
+    """
+
+    def __init__(self, shared: Path, out: Path, recipe: DataRecipe, *, workers: int = 1) -> None:
+        self.shared, self.out, self.recipe, self.workers = shared, out, recipe, workers
         out.mkdir(parents=True, exist_ok=True)
         self._same_recipe()
         self.clips = clips(shared, recipe)
-        self.counts: Counter[str] = Counter()
-        self.bands = self._bands()
+        if any(clip.espeak for clip in self.clips) and not shutil.which("espeak-ng"):
+            raise ToolMissingError(
+                "the recipe has clips of espeak-ng, which is not installed: install it, or set espeak.clips to 0"
+            )
 
     def run(self) -> Counter[str]:
         """Makes every row that is missing; returns counts by source, split and kind."""
-        started = time.monotonic()
-        with ManifestWriter(self.out / "manifest.jsonl") as manifest:
-            already = len(manifest.done)
-            for number, clip in enumerate(self.clips, 1):
-                if not self._finished(clip):
-                    for row in self._rows(clip, manifest.done):
+        counts: Counter[str] = Counter()
+        own = (self.shared, self.out, self.recipe)
+        with ManifestWriter(self.out / "manifest.jsonl") as manifest, each_clip(Builder, own, self.workers) as each:
+            self._fit_bands(each)
+            already, started = len(manifest.done), time.monotonic()
+            waiting = [clip for clip in self.clips if clip.id not in self._done_clips]
+            for number, (clip, rows) in enumerate(zip(waiting, each(self.made, waiting), strict=True), 1):
+                for row in rows:
+                    if row.id not in manifest.done:
                         manifest.add(row)
-                        self.counts[f"{row.source}/{row.split}/{row.kind}"] += 1
-                    self._finish(clip)
-                if number % 50 == 0 or number == len(self.clips):
+                        counts[f"{row.source}/{row.split}/{row.kind}"] += 1
+                if not rows:
+                    counts[f"{clip.source}/too short"] += 1
+                self._finish(clip)
+                if number % 50 == 0 or number == len(waiting):
                     elapsed = time.monotonic() - started
                     log.info(
                         "%d of %d clips, %d rows (%d from before), %.0f s, about %.0f s to go",
-                        number, len(self.clips), len(manifest.done), already, elapsed,
-                        elapsed / number * (len(self.clips) - number),
+                        number, len(waiting), len(manifest.done), already, elapsed,
+                        elapsed / number * (len(waiting) - number),
                     )  # fmt: skip
-        return self.counts
+        return counts
 
     def _same_recipe(self) -> None:
         mark = self.out / "recipe.json"
         now = {"fingerprint": self.recipe.fingerprint(), "recipe": self.recipe.model_dump()}
-        if mark.exists() and json.loads(mark.read_text(encoding="utf-8"))["fingerprint"] != now["fingerprint"]:
+        if not mark.exists():
+            mark.write_text(json.dumps(now, indent=1), encoding="utf-8")
+        elif json.loads(mark.read_text(encoding="utf-8"))["fingerprint"] != now["fingerprint"]:
             raise RecipeChangedError(f"{self.out} was begun with another recipe: choose another folder or remove it")
-        mark.write_text(json.dumps(now, indent=1), encoding="utf-8")
         self._journal = self.out / "finished.txt"
         self._done_clips = set(self._journal.read_text("utf-8").split("\n")) if self._journal.exists() else set()
-
-    def _finished(self, clip: Clip) -> bool:
-        return clip.id in self._done_clips
 
     def _finish(self, clip: Clip) -> None:
         with self._journal.open("a", encoding="utf-8") as journal:
@@ -85,25 +102,29 @@ class Builder:
     def _source(self, clip: Clip) -> SourceRecipe:
         return self.recipe.sources.get(clip.source, SYNTHESIS)
 
-    def _bands(self) -> Bands:
-        cached = self.out / "bands.json"
-        if cached.exists():
-            return Bands.from_json(json.loads(cached.read_text(encoding="utf-8")))
+    @cached_property
+    def bands(self) -> Bands:
+        """What is low or fast, as fitted; read from the folder."""
+        return Bands.from_json(json.loads((self.out / BANDS).read_text(encoding="utf-8")))
+
+    def _fit_bands(self, each: Each) -> None:
+        if (self.out / BANDS).exists():
+            return
         train = [c for c in self.clips if c.split == "train"]
         natural = [c for c in train if self._source(c).natural][: self.recipe.fit_clips]
         others = [c for name in ("espeak", *self.recipe.sources) for c in train if c.source == name]
         few = [c for c in others if not self._source(c).natural]
         few = [c for i, c in enumerate(few) if sum(o.source == c.source for o in few[:i]) < 40]
         log.info("measuring %d natural clips for the bands, %d others for their offsets", len(natural), len(few))
-        samples = [self._sample(c) for c in natural]
+        samples = list(each(self.sample, natural))
         _warn_of_contradicted_labels(
             [s for s, c in zip(samples, natural, strict=True) if c.emotion in (None, "neutral")]
         )
-        bands = fit(samples, offset_samples=[self._sample(c) for c in few])
-        cached.write_text(json.dumps(bands.to_json(), indent=1), encoding="utf-8")
-        return bands
+        bands = fit(samples, offset_samples=list(each(self.sample, few)))
+        (self.out / BANDS).write_text(json.dumps(bands.to_json(), indent=1), encoding="utf-8")
 
-    def _sample(self, clip: Clip) -> Sample:
+    def sample(self, clip: Clip) -> Sample:
+        """What the bands are fitted on: a clip's measures, and whose they are."""
         measures = acoustic.measure(load(clip, self.shared))
         return Sample(measures, clip.source, clip.speaker, self._gender(clip, measures)[0])
 
@@ -113,10 +134,13 @@ class Builder:
         found = estimate_gender(measures) if self._source(clip).estimate_gender else None
         return found, "estimate" if found else None
 
-    def _rows(self, clip: Clip, done: set[str]) -> Iterator[Row]:
+    def made(self, clip: Clip) -> list[Row]:
+        """A clip's rows, their audio written; none where it is too short."""
+        return list(self._rows(clip))
+
+    def _rows(self, clip: Clip) -> Iterator[Row]:
         plan, wave = self._source(clip), load(clip, self.shared)
         if len(wave) < self.recipe.min_s * SAMPLE_RATE:
-            self.counts[f"{clip.source}/too short"] += 1
             return
         tracks = acoustic.analyse(wave)
         natural = acoustic.summarise(tracks)
@@ -130,13 +154,10 @@ class Builder:
             through = training and (always or draws[0] < self._own_channel(clip, voice, plan))
             again = training and not always and draws[1] < copies
             names = [(voice.id, through), *([(f"{voice.id}__c", True)] if again else [])]
-            if all(name in done for name, _ in names):
-                continue
             heard = tracks if voice.variant is None or voice.kind == "source" else None
             facts, base = self._describe(clip, voice, heard, gender_from, natural.formant_spacing_hz)
             for name, channel in names:
-                if name not in done:
-                    yield self._write(clip, voice, facts, base, name=name, channel=channel)
+                yield self._write(clip, voice, facts, base, name=name, channel=channel)
 
     def _own_channel(self, clip: Clip, voice: Voice, plan: SourceRecipe) -> float:
         if clip.espeak:
@@ -242,11 +263,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder of the corpora, with manifest.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="folder to write manifest.jsonl and audio/ to")
     parser.add_argument("--recipe", type=Path, default=Path(__file__).parent / "recipes" / "data_small.yaml")
+    parser.add_argument("--workers", type=int, default=1, help="processes; the rows are the same with any number")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(options.out / "build.log")]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
-    builder = Builder(options.shared, options.out, DataRecipe.load(options.recipe))
+    try:
+        builder = Builder(options.shared, options.out, DataRecipe.load(options.recipe), workers=options.workers)
+    except (RecipeChangedError, ToolMissingError) as error:
+        parser.error(str(error))
     for name, count in sorted(builder.run().items()):
         log.info("%-40s %d", name, count)
 

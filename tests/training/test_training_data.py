@@ -1,6 +1,7 @@
 """The training set: splits share no speaker or voice, builds repeat and resume, rows say what they are."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import soundfile
 from scipy.signal import lfilter
 
 from training import build_data
-from training.build_data import Builder, RecipeChangedError
+from training.build_data import Builder, RecipeChangedError, ToolMissingError
 from training.captions import lexicon
 from training.captions.acoustic import measure
 from training.captions.gender import estimate_gender
@@ -200,13 +201,12 @@ def test_captions_follow_the_row_and_say_nothing_of_absence(built: tuple[Path, l
             assert {"global", "fine"} & {c["kind"] for c in row.captions}
 
 
-def test_two_builds_are_the_same_to_the_sample(
+def test_a_build_over_two_processes_is_the_same_to_the_sample(
     corpora: Path, tmp_path: Path, built: tuple[Path, list[Row]], recipe: DataRecipe
 ) -> None:
     first, rows = built
-    Builder(corpora, tmp_path / "again", recipe).run()
-    again = {r.id: r for r in read_manifest(tmp_path / "again" / "manifest.jsonl")}
-    assert again == {r.id: r for r in rows}
+    Builder(corpora, tmp_path / "again", recipe, workers=2).run()
+    assert list(read_manifest(tmp_path / "again" / "manifest.jsonl")) == rows
     for row in rows:
         assert (first / row.path).read_bytes() == (tmp_path / "again" / row.path).read_bytes()
 
@@ -215,19 +215,33 @@ def test_a_stopped_build_goes_on_and_ends_with_the_same_rows(
     corpora: Path, tmp_path: Path, built: tuple[Path, list[Row]], recipe: DataRecipe
 ) -> None:
     whole = {r.id: r for r in built[1]}
-    stopped = Builder(corpora, tmp_path, recipe)
-    every = list(stopped.clips)
-    stopped.clips = every[:4]
-    stopped.run()
-    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    out = tmp_path / "stopped"
+    shutil.copytree(built[0], out)
+    lines = (out / "manifest.jsonl").read_text().splitlines()
+    groups = list(dict.fromkeys(json.loads(line)["group"] for line in lines))
+    lines = [line for line in lines if json.loads(line)["group"] in groups[:4]]
     # As if killed in the middle of the fourth clip: one row short, its last line torn, and the clip not yet finished.
-    (tmp_path / "manifest.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
-    journal = tmp_path / "finished.txt"
-    journal.write_text("".join(f"{line}\n" for line in journal.read_text().splitlines()[:-1]))
-    made = Builder(corpora, tmp_path, recipe).run()
-    assert {r.id: r for r in read_manifest(tmp_path / "manifest.jsonl")} == whole
+    (out / "manifest.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
+    journal = (out / "finished.txt").read_text().splitlines()
+    (out / "finished.txt").write_text("".join(f"{line}\n" for line in journal[: journal.index(groups[3])]))
+    made = Builder(corpora, out, recipe).run()
+    assert {r.id: r for r in read_manifest(out / "manifest.jsonl")} == whole
     assert sum(n for name, n in made.items() if "too short" not in name) == len(whole) - len(lines) + 1
-    assert sum(Builder(corpora, tmp_path, recipe).run().values()) == 0
+    assert sum(Builder(corpora, out, recipe).run().values()) == 0
+
+
+def test_a_recipe_with_espeak_says_at_once_that_it_is_not_installed(
+    corpora: Path, tmp_path: Path, recipe: DataRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    espeak = recipe.espeak.model_copy(update={"clips": 4, "female": ["f1"], "male": ["m1"], "languages": ["en-us"]})
+    corpora = shutil.copytree(corpora, tmp_path / "corpora")
+    rows = [json.loads(line) for line in (corpora / "manifest.jsonl").read_text().splitlines()]
+    (corpora / "manifest.jsonl").write_text(
+        "".join(json.dumps({**row, "text": "Something long enough to be read aloud."}) + "\n" for row in rows)
+    )
+    with pytest.raises(ToolMissingError, match=r"espeak-ng.*not installed"):
+        Builder(corpora, tmp_path / "out", recipe.model_copy(update={"espeak": espeak}))
 
 
 def test_another_recipe_is_refused_in_the_same_folder(corpora: Path, tmp_path: Path, recipe: DataRecipe) -> None:
