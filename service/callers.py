@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,9 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import ProblemError, answer_problem_at
 from service.security import find_key
 from service.settings import ApiKey, Settings
-
-_FREE: Final = ("/healthz", "/readyz", "/metrics")
-"""Whoever runs the service must see it most when it is full."""
+from service.shedding import FREE, Load
 
 
 class _Caller:
@@ -45,14 +42,14 @@ class FairShares:
     A caller is an API key; all who have none, or a wrong one, are one caller. Leaves the key in `state["key"]`.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, load: Load) -> None:
         self.app = app
         self._settings = settings
         self._callers: dict[str | None, _Caller] = {}
-        self._active = 0
+        self._load = load
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _FREE:
+        if scope["type"] != "http" or scope["path"] in FREE:
             await self.app(scope, receive, send)
             return
         key = bearer_key(self._settings.api_keys, scope)
@@ -66,19 +63,18 @@ class FairShares:
         if problem is not None:
             await answer_problem_at(scope, problem)(scope, receive, send)
             return
-        self._active += 1
+        self._load.active += 1
         caller.active += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self._active -= 1
+            self._load.active -= 1
             caller.active -= 1
 
     def _refusal(self, caller: _Caller) -> ProblemError | None:
         settings = self._settings
-        if self._active >= settings.max_requests:
-            detail = f"{self._active} requests are being answered"
-            return ProblemError("overloaded", detail, limit=settings.max_requests, headers={"Retry-After": "1"})
+        if reason := self._load.reason:
+            return self._load.problem(reason)
         if settings.key_concurrency and caller.active >= settings.key_concurrency:
             detail = f"this key has {caller.active} requests under way"
             headers = {"Retry-After": "1"}

@@ -151,7 +151,7 @@ def validation_problem(errors: Sequence[Mapping[str, Any]], *, prefix: str = "")
 _LIMIT_KEYS: Final = ("le", "lt", "ge", "gt", "max_length", "min_length", "pattern", "expected")
 
 
-_OPENAI_PATHS: Final = ("/v1/embeddings", "/v1/models")
+OPENAI_PATHS: Final = ("/v1/embeddings", "/v1/models")
 """OpenAI's clients show their user nothing of an error but its member `message`, so there the problem has one too."""
 
 
@@ -164,7 +164,7 @@ def answer_problem_at(scope: Scope, problem: ProblemError) -> JSONResponse:
     """The same below FastAPI, where a request is its ASGI scope."""
     state = scope.setdefault("state", {})
     state["problem"] = problem.slug
-    if scope["path"].startswith(_OPENAI_PATHS):
+    if scope["path"].startswith(OPENAI_PATHS):
         problem.extensions |= {"message": problem.detail, "param": problem.field}
     return problem_response(problem, state.get("request_id"))
 

@@ -3,50 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import time
-import uuid
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.answering import EVERY_ANSWER, logger, name_request, observe
 from service.callers import FairShares
 from service.errors import ProblemError, answer_problem_at
 from service.guards import BodyLimit, HostGuard, OriginGuard
 from service.logs import request_id as current_request_id
 from service.metrics import Metrics
 from service.settings import Settings
+from service.shedding import Load, Shedding
 from service.tracing import Tracing
 
-logger = logging.getLogger("clsp.http")
-
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CLIENT_GONE: Final = 499
-_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 _GZIP_MINIMUM_BYTES: Final = 1024
-_EVERY_ANSWER: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-"""Headers of every answer that does not have its own; raw, because this is done for each."""
 
 
 def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics, tracing: Tracing | None = None) -> None:
     """Wrap `app`. The last one added is the outermost."""
+    load = Load(settings)
     app.add_middleware(Compression)
     app.add_middleware(HangUps)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_total=settings.max_bodies_bytes)
-    app.add_middleware(FairShares, settings=settings)
+    app.add_middleware(FairShares, settings=settings, load=load)
     app.add_middleware(OriginGuard, allowed=settings.cors_origins)
     if settings.cors_origins:
         app.add_middleware(
@@ -58,6 +46,7 @@ def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics, traci
         )
     app.add_middleware(HostGuard, allowed=settings.allowed_hosts, keyless=not settings.api_keys)
     app.add_middleware(RequestContext, metrics=metrics, tracing=tracing)
+    app.add_middleware(Shedding, load=load, metrics=metrics, traced=tracing is not None)
 
 
 class RequestContext:
@@ -72,10 +61,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        offered = Headers(scope=scope).get("x-request-id", "")
-        request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
+        request_id = name_request(scope)
         current_request_id.set(request_id)
         began = time.perf_counter()
         status = 0
@@ -86,7 +72,7 @@ class RequestContext:
                 status = message["status"]
                 headers = message["headers"] = list(message.get("headers", ()))
                 given = {name for name, _ in headers}
-                headers += [pair for pair in _EVERY_ANSWER if pair[0] not in given]
+                headers += [pair for pair in EVERY_ANSWER if pair[0] not in given]
                 headers.append((b"x-request-id", request_id.encode()))
                 MutableHeaders(raw=headers).add_vary_header("Accept-Encoding")
             await send(message)
@@ -106,35 +92,9 @@ class RequestContext:
                 await answer_problem_at(scope, problem)(scope, receive, send_with_headers)
             finally:
                 self.metrics.in_flight.dec()
-                self._observe(scope, status, time.perf_counter() - began)
+                observe(self.metrics, scope, status, time.perf_counter() - began)
                 if self.tracing is not None:
                     self.tracing.answered(traced, scope, status)
-
-    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
-        # Templates and known methods only: what callers write must not become label values without end.
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self.metrics.requests.labels(method, route, str(status)).inc()
-        self.metrics.request_seconds.labels(method, route).observe(seconds)
-        state = scope["state"]
-        if "problem" in state:
-            self.metrics.problems.labels(state["problem"]).inc()
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        key = state.get("key")
-        fields = {
-            "request_id": state["request_id"],
-            "method": method,
-            "route": route,
-            "path": scope["path"],
-            "status": status,
-            "duration_ms": round(seconds * 1000, 1),
-            "key": key.name if key is not None else None,
-            "problem": state.get("problem"),
-        }
-        # %r, because a path may hold line breaks that would forge lines of the log.
-        line = "%s %s %r %d %.1f ms"
-        logger.info(line, state["request_id"], method, scope["path"], status, seconds * 1000, extra=fields)
 
 
 class HangUps:

@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     )
     key_burst: int = Field(20, ge=1, description="Requests that one key may send at once before its rate counts.")
     max_requests: int = Field(512, ge=1, description="Most requests being answered at one time (503 beyond).")
+    max_lag_s: Seconds = Field(
+        0.5,
+        gt=0,
+        description="Longest time that what arrives may wait until it is looked at (503 beyond, "
+        "where a batch of requests is under way).",
+    )
     max_bodies_bytes: int = Field(
         1024 * MIB, ge=1, description="Most body bytes of all requests being answered (503 beyond)."
     )
