@@ -40,6 +40,10 @@ class Outcome:
     warmed: int = 0
     retry_after: int = 0
     refusal_seconds: list[float] = field(default_factory=list)
+    offered_per_s: float = 0.0
+    """Open loop: what really was sent, which a generator that is the bottleneck would fall short of."""
+    cpu_s: float = 0.0
+    """Open loop: the generator's own processor time."""
 
     def row(self) -> dict[str, Any]:
         """Figures for a table. Milliseconds of successes; `lost` got no answer at all."""
@@ -157,6 +161,7 @@ def open_loop(url: str, rate: float, next_request: NextRequest, *, seconds: floa
             free.append(connection)
 
         began = due = time.perf_counter()
+        cpu_began = time.process_time()
         for gap in gaps():
             due += gap
             if due > began + seconds:
@@ -165,10 +170,13 @@ def open_loop(url: str, rate: float, next_request: NextRequest, *, seconds: floa
             task = asyncio.create_task(arrival(due))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+        await asyncio.sleep(0)  # the last arrivals begin
+        outcome.offered_per_s = outcome.sent / (time.perf_counter() - began)
         while tasks:
             with suppress(Exception):
                 await asyncio.gather(*tasks)
         outcome.wall_s = time.perf_counter() - began
+        outcome.cpu_s = time.process_time() - cpu_began
         for connection in free:
             connection.close()
         return outcome

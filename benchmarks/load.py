@@ -2,6 +2,7 @@
 
 python benchmarks/load.py             # all; about fifteen minutes
 python benchmarks/load.py --quick     # a few seconds a level, fewer levels
+python benchmarks/load.py --only service --apart      # service and generator on a core each
 python benchmarks/load.py --infinity /path/to/venv/bin/infinity_emb     # and infinity beside the naive app
 """
 
@@ -37,7 +38,7 @@ TEXT_CLIENTS = (1, 8, 32, 128)
 COLUMNS = ("workload", "clients", "per second", "units a second", "p50 ms", "p99 ms", "ok", "refused", "lost", "other")
 OPEN_COLUMNS = (
     *("workload", "load", "offered a second", "per second", "goodput / peak", "p50 ms", "p99 ms", "p99 / single"),
-    *("refused", "refusal p99 ms", "late", "lost", "other"),
+    *("refused", "refusal p99 ms", "late", "lost", "other", "generator's core"),
 )
 OTHERS_COLUMNS = ("server", "clients", "per second", "p50 ms", "p99 ms", "cpu ms / request", "refused", "lost", "other")
 
@@ -48,33 +49,41 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="three seconds a level, fewer levels")
     parser.add_argument("--infinity", type=Path, help="the infinity_emb command of an environment of its own")
     parser.add_argument("--only", choices=("service", "others"), help="one half")
+    parser.add_argument("--apart", action="store_true", help="servers and session on core 0, generator on core 1")
     options = parser.parse_args()
+    if options.apart and options.only != "service":
+        parser.error("--apart goes with --only service")
     seconds = 3.0 if options.quick else 5.0
     if options.only != "others":
-        _service(seconds, (1, 8, 32, 256) if options.quick else CLIENTS)
+        _service(seconds, (1, 8, 32, 256) if options.quick else CLIENTS, apart=options.apart)
     if options.only != "service":
         _others(seconds, options.infinity, TEXT_CLIENTS)
     return 0
 
 
-def _service(seconds: float, clients: Sequence[int]) -> None:
+def _service(seconds: float, clients: Sequence[int], *, apart: bool) -> None:
     rows: list[dict[str, Any]] = []
     opened: list[dict[str, Any]] = []
-    with local_server(bundle=BUNDLE, environment={"CLSP_LOG_LEVEL": "warning"}) as server:
+    where = "; service on core 0, generator on core 1" if apart else ""
+    with ExitStack() as stack:
+        with _on_core(0 if apart else None):
+            server = stack.enter_context(local_server(bundle=BUNDLE, environment={"CLSP_LOG_LEVEL": "warning"}))
+            bare = Bare()
+        stack.enter_context(_on_core(1 if apart else None))
         fresh = _rss_mb(server.pid)
         prepare(server.url)
         kinds = workloads(server.url)
-        summary = list(_saturation(server, kinds, seconds))
+        summary = list(_saturation(server, bare, kinds, seconds, apart=apart))
         for kind in kinds.values():
             for count in clients:
                 outcome = closed_loop(server.url, count, kind.next_request, seconds=seconds)
                 row = {"workload": kind.name, "clients": count, **outcome.row()}
                 rows.append(row | {"units a second": row["per second"] * kind.units})
                 print(f"{kind.name}: {count} clients: {row['per second']:.1f}/s p99 {row['p99 ms']:.0f} ms", flush=True)
-        report("load", "Closed loop", COLUMNS, rows)
+        report("load", f"Closed loop{where}", COLUMNS, rows)
         for name in OPEN:
             opened += _opened(server.url, kinds[name], rows, seconds)
-        title = "Open loop (Poisson arrivals), load as a share of the closed loop's peak"
+        title = f"Open loop (Poisson arrivals), load as a share of the closed loop's peak{where}"
         report("load_open", title, OPEN_COLUMNS, opened)
         worked = _rss_mb(server.pid)
         padded, useful = _speech_sizes(server.url)
@@ -84,12 +93,25 @@ def _service(seconds: float, clients: Sequence[int]) -> None:
         {"what": "resident, MB, fresh", "value": fresh},
         {"what": "resident, MB, after all of this", "value": worked},
     ]
-    report("load_summary", "Summary", ("what", "value"), summary)
+    report("load_summary", f"Summary{where}", ("what", "value"), summary)
 
 
-def _saturation(server: LocalServer, kinds: Mapping[str, Workload], seconds: float) -> Iterator[dict[str, Any]]:
+@contextmanager
+def _on_core(core: int | None) -> Iterator[None]:
+    """Keep this thread, and whatever it starts within the context, on one core; None leaves it where it is."""
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _saturation(
+    server: LocalServer, bare: Bare, kinds: Mapping[str, Workload], seconds: float, *, apart: bool
+) -> Iterator[dict[str, Any]]:
     """The service next to the bare session in turns, so that whatever else the machine does meets both alike."""
-    bare = Bare()
     process = psutil.Process(server.pid)
     pairs: list[tuple[str, float, Callable[[float], Measured]]] = [
         ("embed: 1 clip", bare.mean_clip_s, bare.clips),
@@ -99,7 +121,8 @@ def _saturation(server: LocalServer, kinds: Mapping[str, Workload], seconds: flo
     for name, size, alone in pairs:
         kind, walls, cpus, rates = kinds[name], [], [], []
         for _ in range(ROUNDS):
-            session = alone(seconds)
+            with _on_core(0 if apart else None):
+                session = alone(seconds)
             before = process.cpu_times()
             outcome = closed_loop(server.url, SATURATING, kind.next_request, seconds=seconds, warm_s=0.5)
             after = process.cpu_times()
@@ -126,10 +149,11 @@ def _opened(url: str, kind: Workload, rows: Sequence[Mapping[str, Any]], seconds
         yield {
             "workload": kind.name,
             "load": load,
-            "offered a second": load * peak,
+            "offered a second": outcome.offered_per_s,
             **row,
             "goodput / peak": row["per second"] / peak,
             "p99 / single": row["p99 ms"] / single,
+            "generator's core": outcome.cpu_s / outcome.wall_s,
         }
         time.sleep(1.0)
 
