@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from index_backends import BACKENDS, Backend
-from index_oracle import folder_in_memory
-from milvus_lite_server import lite_server
+from milvus_under_test import milvus_under_test
 
 from index.backend import Store
 from index.milvus_index import MilvusStore
@@ -19,13 +17,9 @@ DIM = 16
 
 @pytest.fixture(scope="session")
 def milvus_uri() -> Iterator[str]:
-    """The address of a Milvus Lite server that all tests share, each under names of its own."""
-    pytest.importorskip("pymilvus", reason="Milvus needs the scale extra")
-    pytest.importorskip("milvus_lite", reason="Milvus Lite needs the scale extra")
-    folder = folder_in_memory()
-    with lite_server(folder / "lite") as uri:
+    """The address of a Milvus that all tests share, each under names of its own."""
+    with milvus_under_test() as uri:
         yield uri
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

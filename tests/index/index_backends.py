@@ -1,4 +1,4 @@
-"""Both backends of the index behind one call, so that the tests of the interface run on each. Milvus is Milvus Lite."""
+"""Both backends of the index behind one call, so that the tests of the interface run on each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from index_oracle import clip
+from milvus_under_test import RUN
 
 from index.backend import Store
 from index.milvus_index import MilvusStore
@@ -24,12 +25,13 @@ class Backend:
 
     kind: str
     uri: str = ""
+    run: str = RUN
 
     def open(self, folder: Path, *, keep_media: bool = True, **options: Any) -> Store:
         """A store on the folder; Milvus keeps all but the media elsewhere, under a name that the folder gives."""
         if self.kind == "local":
             return LocalStore(folder, keep_media=keep_media)
-        prefix = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        prefix = self.run + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
         settings = MilvusSettings(uri=self.uri, prefix=prefix, index_type="FLAT", **options)
         return MilvusStore(settings, media=folder / "media" if keep_media else None)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from index_backends import Backend, group
@@ -23,7 +25,7 @@ WRITER = """
     from index_backends import Backend, group
     from index.milvus_rows import Row
 
-    store = Backend("milvus", sys.argv[1]).open(Path(sys.argv[2]))
+    store = Backend("milvus", sys.argv[1], sys.argv[4]).open(Path(sys.argv[2]))
     store.upsert("c", group(1), identity="x")
     link, stage = store._link, sys.argv[3]
 
@@ -55,8 +57,10 @@ def test_kill_9_of_a_writer_leaves_all_or_nothing(milvus: Backend, tmp_path: Pat
         assert isinstance(store, MilvusStore)
         store.create_collection("c", dim=DIM, identity="x")
         script = "\n".join(line[4:] for line in WRITER.splitlines())
-        command = [sys.executable, "-c", script, milvus.uri, str(tmp_path), stage]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=HERE) as writer:
+        command = [sys.executable, "-c", script, milvus.uri, str(tmp_path), stage, milvus.run]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stdin": subprocess.PIPE, "text": True}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen(command, cwd=HERE, env=environment, **pipes) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "here\n"
             writer.kill()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 from audio_files import encode, voice
 from http_support import add, clip, refused
-from milvus_lite_server import lite_server
+from milvus_under_test import RUN, milvus_under_test
 from pydantic import ValidationError
 from serving import Serve, Server
 
@@ -22,18 +19,15 @@ LIBRARY = "/v1/collections/voices"
 
 @pytest.fixture(scope="module")
 def milvus_uri() -> Iterator[str]:
-    pytest.importorskip("pymilvus", reason="Milvus needs the scale extra")
-    pytest.importorskip("milvus_lite", reason="Milvus Lite needs the scale extra")
-    folder = Path(mkdtemp())
-    with lite_server(folder / "lite") as uri:
+    with milvus_under_test() as uri:
         yield uri
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def replicas(serve: Serve, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     shared = tmp_path_factory.mktemp("media")
-    options = {"milvus_uri": milvus_uri, "milvus_index_type": "FLAT", "milvus_media_dir": shared, "threads": 1}
+    milvus = {"milvus_uri": milvus_uri, "milvus_prefix": RUN, "milvus_index_type": "FLAT", "milvus_media_dir": shared}
+    options = {**milvus, "threads": 1}
     # What a replica has of its own is its jobs.
     folders = [tmp_path_factory.mktemp("replica") for _ in range(2)]
     with serve(data_dir=folders[0], **options) as one, serve(data_dir=folders[1], **options) as two:
@@ -85,7 +79,7 @@ def test_audio_on_milvus_needs_a_shared_folder() -> None:
 
 
 def test_doctor_says_whether_milvus_answers(milvus_uri: str) -> None:
-    there = data_folder(Settings(milvus_uri=milvus_uri, keep_media=False))
+    there = data_folder(Settings(milvus_uri=milvus_uri, milvus_prefix=RUN, keep_media=False))
     assert (there.status, there.check) == ("ok", "milvus")
     gone = data_folder(Settings(milvus_uri="http://127.0.0.1:9", keep_media=False, milvus_timeout_s=0.5))
     assert gone.status == "broken"
