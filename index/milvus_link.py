@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from index.errors import IndexingError, StorageFailed
 from index.milvus_rows import MAX_TOKENS, TOKEN_CHARS, Row
@@ -16,7 +17,9 @@ MAX_HITS = 16_384
 _PAGE = 1000
 _INSERT_ROWS = 500
 _TEXT = 65_535
+_AT_A_TIME = 8
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class MilvusUnavailable(IndexingError):  # noqa: N818
@@ -59,7 +62,7 @@ def milvus_errors() -> Iterator[None]:
 
 
 class Link:
-    """One connection, used by many threads. Every read is strongly consistent."""
+    """One connection, used by many threads. Reads are strongly consistent where nothing else is said."""
 
     def __init__(self, settings: MilvusSettings) -> None:
         """Connect. Raises MilvusUnavailable, StorageFailed."""
@@ -163,11 +166,17 @@ class Link:
             )
         return int(found[0]["count(*)"])
 
-    def find(self, collection: str, expression: str, fields: Sequence[str], *, limit: int = MAX_HITS) -> list[Row]:
-        """Rows in no order, of which there are not more than one answer holds."""
+    def find(
+        self, collection: str, expression: str, fields: Sequence[str], *, limit: int = MAX_HITS, now: bool = True
+    ) -> list[Row]:
+        """Rows in no order, of which there are not more than one answer holds.
+
+        Without `now` Milvus answers from what it has read of its log: without a wait, and what is new may be missing.
+        """
+        level = "Strong" if now else "Eventually"
         with milvus_errors():
             rows = self._client.query(
-                collection, filter=expression, output_fields=list(fields), limit=limit, consistency_level="Strong"
+                collection, filter=expression, output_fields=list(fields), limit=limit, consistency_level=level
             )
         return list(rows)
 
@@ -212,6 +221,14 @@ class Link:
                 **options,
             )
         return [{**hit["entity"], "score": float(hit["distance"])} for hit in hits]
+
+    @staticmethod
+    def together(*calls: Callable[[], T]) -> list[T]:
+        """Answers of independent reads: a server holds each one back for its next tick, and so all for the same one."""
+        if len(calls) < 2:
+            return [call() for call in calls]
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            return [answer.result() for answer in [pool.submit(call) for call in calls]]
 
     def _schema(self, texts: dict[str, int], primary: str) -> Any:
         from pymilvus import DataType, MilvusClient

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +24,8 @@ T = TypeVar("T")
 _HEAD = ("item", "owner", "txn", "made", "info")
 _TRIES = 50
 _IDS = 500
+_VECTORS = 4096
+_SETTLED = 100_000
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,10 @@ class Reads:
 
     def __init__(self, link: Link, log: Log, settings: MilvusSettings) -> None:
         self._link, self._log, self._settings = link, log, settings
+        # Changes that are known to be committed, each since when: a view that was taken later has them, and the log
+        # need not be asked again for rows of theirs.
+        self._settled: dict[int, float] = {}
+        self._settling = threading.Lock()
 
     def versions(self, home: Home, ids: Sequence[str]) -> dict[str, Version]:
         """The present version of each of the items that exist."""
@@ -100,10 +110,8 @@ class Reads:
         """At most `limit` items by id, those after `after`, that pass the filter. Raises UnknownField."""
 
         def listed(read: Pass) -> list[Item]:
-            expression = "ordinal == 0"
-            if where is not None:
-                self.check_fields(home, read, where)
-                expression += f" and ({to_expression(where)})"
+            self.check_fields(home, read, where)
+            expression = "ordinal == 0" if where is None else f"ordinal == 0 and ({to_expression(where)})"
             found: dict[str, Version] = {}
             start, more = after_item(after) if after is not None else "", True
             # One more than wanted: only then have all versions of the last one been seen.
@@ -135,10 +143,9 @@ class Reads:
         """Items, segments, and the metadata fields that items have."""
 
         def counted(read: Pass) -> tuple[int, int, list[str]]:
-            items, segments = (
-                self._link.count(home.name, read.view.seeing(what)) for what in ("ordinal == 0", "ordinal >= 0")
-            )
-            fields = [name for name in self._log.fields(home.name) if self._has_field(home, read, name)]
+            wanted = [read.view.seeing(what) for what in ("ordinal == 0", "ordinal >= 0")]
+            items, segments = self._link.together(*(partial(self._link.count, home.name, one) for one in wanted))
+            fields = self._held(home, read, self._log.fields(home.name))
             # Numbers do not tell whose rows they count: whatever was committed since is taken for counted.
             later = self._log.view(home.name)
             read.met |= later.committed | later.hidden
@@ -149,26 +156,34 @@ class Reads:
 
     def segments(self, home: Home, version: Version) -> tuple[list[tuple[float, float]], Vector]:
         """Places in seconds and vectors [segments, D] of a version, in order."""
-        fields = ("ordinal", "start_s", "end_s", "vector")
-        rows = [*self._link.scan(home.name, f"owner in [{version.owner}]", fields)]
-        if len(rows) != version.info["segments"]:
+        fields, count = ("ordinal", "start_s", "end_s", "vector"), version.info["segments"]
+        rows: list[Row] = []
+        for start in range(0, count, _VECTORS):
+            part = f"owner in [{version.owner}] and ordinal >= {start} and ordinal < {start + _VECTORS}"
+            rows += self._link.find(home.name, part, fields)
+        if len(rows) != count:
             raise StorageFailed("the item was replaced while it was read; ask again")
         rows.sort(key=lambda row: row["ordinal"])
         vectors = np.array([row["vector"] for row in rows], np.float32).reshape(len(rows), home.dim)
         return [(row["start_s"], row["end_s"]) for row in rows], vectors
 
     def _heads(self, home: Home, read: Pass, ids: Sequence[str]) -> Iterator[Version]:
-        for start in range(0, len(ids), _IDS):
-            listed = json.dumps([hex_id(item_id) for item_id in ids[start : start + _IDS]])
-            sought = read.view.seeing(f"ordinal == 0 and item in {listed}")
-            yield from map(_version, read.meet(self._link.find(home.name, sought, _HEAD)))
+        parts = [[*map(hex_id, ids[start : start + _IDS])] for start in range(0, len(ids), _IDS)]
+        wanted = [read.view.seeing(f"ordinal == 0 and item in {json.dumps(part)}") for part in parts]
+        for rows in self._link.together(*(partial(self._link.find, home.name, one, _HEAD) for one in wanted)):
+            yield from map(_version, read.meet(rows))
 
-    def check_fields(self, home: Home, read: Pass, where: Filter) -> None:
+    def check_fields(self, home: Home, read: Pass, where: Filter | None) -> None:
         """Raise UnknownField if the filter names a field that no item of the collection has."""
-        for name in filter_fields(where):
-            if not self._has_field(home, read, name):
-                known = [one for one in self._log.fields(home.name) if self._has_field(home, read, one)]
-                raise UnknownField(name, known)
+        named = [] if where is None else [*filter_fields(where)]
+        held = self._held(home, read, named)
+        for name in named:
+            if name not in held:
+                raise UnknownField(name, self._held(home, read, self._log.fields(home.name)))
+
+    def _held(self, home: Home, read: Pass, names: Sequence[str]) -> list[str]:
+        held = self._link.together(*(partial(self._has_field, home, read, name) for name in names))
+        return [name for name, there in zip(names, held, strict=True) if there]
 
     def _has_field(self, home: Home, read: Pass, name: str) -> bool:
         sought = read.view.seeing(f"ordinal == 0 and {holds(has(name))}")
@@ -187,17 +202,29 @@ class Reads:
             except TooLateError:
                 view = self._log.view(home.name)
                 continue
-            later = self._log.view(home.name)
-            if later.taken - view.taken > self._settings.grace_s:
-                view = later
+            doubtful = {txn for txn in read.met - view.committed if self._settled.get(txn, math.inf) >= view.taken}
+            unmeant = set()
+            if doubtful:
+                later = self._log.view(home.name)
+                unmeant = doubtful & (later.committed | later.hidden)
+            if time.monotonic() - view.taken > self._settings.grace_s:
+                view = self._log.view(home.name)
                 continue
-            unmeant = read.met & ((later.committed | later.hidden) - view.committed)
             if not unmeant:
+                self._settle(read.met)
                 if error is not None:
                     raise error
                 return result
             view = view.without(unmeant)
         raise StorageFailed("Milvus changes faster than it answers; ask again")
+
+    def _settle(self, committed: set[int]) -> None:
+        known = time.monotonic()
+        with self._settling:
+            for txn in committed - self._settled.keys():
+                self._settled[txn] = known
+            while len(self._settled) > _SETTLED:
+                self._settled.pop(next(iter(self._settled)))
 
 
 class TooLateError(Exception):

@@ -39,11 +39,12 @@ class Search:
         """As `index.backend.Store.search`, for a checked query [D]."""
 
         def found(read: Pass) -> list[Hit]:
-            expression = "ordinal >= 0"
-            if where is not None:
-                self._reads.check_fields(home, read, where)
-                expression = to_expression(where)
-            ranked = self._ranked(home, read, query, top_k, expression, {*map(hex_id, exclude_ids)}, min_score, effort)
+            expression = "ordinal >= 0" if where is None else to_expression(where)
+            excluded = {*map(hex_id, exclude_ids)}
+            ranked, _ = self._link.together(
+                lambda: self._ranked(home, read, query, top_k, expression, excluded, min_score, effort),
+                lambda: self._reads.check_fields(home, read, where),
+            )
             if len(ranked) > top_k:
                 last = ranked[top_k - 1]["score"]
                 ranked = [row for row in ranked if row["score"] >= last]
@@ -94,9 +95,13 @@ class Search:
     def _infos(self, home: Home, rows: Sequence[Row]) -> dict[int, dict[str, Any]]:
         found: dict[int, dict[str, Any]] = {}
         for start in range(0, len(rows), _KEYS):
-            keys = [key(row["item"], row["owner"], 0) for row in rows[start : start + _KEYS]]
-            heads = self._link.find(home.name, f"pk in {json.dumps(keys)}", ("owner", "info"))
-            found.update({row["owner"]: json.loads(row["info"]) for row in heads})
+            # What is shown of a version never changes: it may be read without a wait, unless it is too new for that.
+            for now in (False, True):
+                wanted = [row for row in rows[start : start + _KEYS] if row["owner"] not in found]
+                if wanted:
+                    keys = [key(row["item"], row["owner"], 0) for row in wanted]
+                    heads = self._link.find(home.name, f"pk in {json.dumps(keys)}", ("owner", "info"), now=now)
+                    found.update({row["owner"]: json.loads(row["info"]) for row in heads})
         if any(row["owner"] not in found for row in rows):
             raise TooLateError
         return found
