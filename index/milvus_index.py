@@ -254,8 +254,9 @@ class MilvusStore:
     def _info(self, name: str) -> CollectionInfo:
         home = self._homes.find(name)
         with self._homes.still(name, home):
-            items, segments, fields = self._reads.counts(home)
-            facts = self._log.facts(home.name)
+            (items, segments, fields), facts = self._link.together(
+                lambda: self._reads.counts(home), lambda: self._log.facts(home.name)
+            )
             if facts is None:
                 raise CollectionNotFound(name)
         return CollectionInfo(

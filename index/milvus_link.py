@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from index.errors import IndexingError, StorageFailed
 from index.milvus_rows import MAX_TOKENS, TOKEN_CHARS, Row
@@ -19,7 +19,6 @@ _INSERT_ROWS = 500
 _TEXT = 65_535
 _AT_A_TIME = 8
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class MilvusUnavailable(IndexingError):  # noqa: N818
@@ -223,7 +222,7 @@ class Link:
         return [{**hit["entity"], "score": float(hit["distance"])} for hit in hits]
 
     @staticmethod
-    def together(*calls: Callable[[], T]) -> list[T]:
+    def together(*calls: Callable[[], Any]) -> list[Any]:
         """Answers of independent reads: a server holds each one back for its next tick, and so all for the same one."""
         if len(calls) < 2:
             return [call() for call in calls]

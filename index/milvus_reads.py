@@ -144,8 +144,9 @@ class Reads:
 
         def counted(read: Pass) -> tuple[int, int, list[str]]:
             wanted = [read.view.seeing(what) for what in ("ordinal == 0", "ordinal >= 0")]
-            items, segments = self._link.together(*(partial(self._link.count, home.name, one) for one in wanted))
-            fields = self._held(home, read, self._log.fields(home.name))
+            counts = [partial(self._link.count, home.name, one) for one in wanted]
+            items, segments, known = self._link.together(*counts, lambda: self._log.fields(home.name))
+            fields = self._held(home, read, known)
             # Numbers do not tell whose rows they count: whatever was committed since is taken for counted.
             later = self._log.view(home.name)
             read.met |= later.committed | later.hidden

@@ -1,4 +1,4 @@
-"""Each read of a server waits for its next tick: how few reads a call takes, and that it is of one moment all the same."""
+"""A server holds each read back for its next tick: how few reads a call takes, and that it is of one moment still."""
 
 from __future__ import annotations
 
