@@ -11,16 +11,19 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from model_export.bundle import TOKENIZER, Bundle
+from model_export.amend import load_to_amend
+from model_export.bundle import TOKENIZER, Bundle, BundleError
 from model_export.export import export_bundle
 from model_export.official import load_official, load_tokenizer, official_card
 from model_export.runtime import Vectors
+from model_export.strangers import KEY, add_left_out, read_left_out
 from model_export.verify import LENGTHS_S, LIBRARY, Scope, VerificationError
 from training.audio import load_clip
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.model import ClspConfig
 
 console = Console(stderr=True)
+LEFT_OUT = typer.Option(help="figures of models trained without a corpus, as `training.leave_out --out` writes them")
 ARITHMETIC = "what sums are made in: fp32, or the precision's own (fp16 for a GPU, int8 or int16 for a CPU)"
 
 
@@ -49,9 +52,12 @@ def export_checkpoint(
     arithmetic: Annotated[Weights, typer.Option(help=ARITHMETIC)] = Weights.FP32,
     text_arithmetic: Annotated[Weights | None, typer.Option(help="the text tower's, if another")] = None,
     speech: Annotated[Path | None, typer.Option(help="folder of speech to verify with as well")] = None,
+    left_out: Annotated[Path | None, LEFT_OUT] = None,
 ) -> None:
     """Export a checkpoint of our own training."""
     model, tokenizer, card = load_checkpoint(checkpoint)
+    if left_out:
+        card.provenance[KEY] = read_left_out(left_out).model_dump()
     clips = read_speech(speech, 40, card.window_s)
     bundle = export_bundle(
         model,
@@ -65,6 +71,19 @@ def export_checkpoint(
         say=console.print,
     )
     print_bundle(bundle)
+
+
+@export_app.command("card")
+def export_card(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    left_out: Annotated[Path, LEFT_OUT],
+) -> None:
+    """Write figures of what was left out into a bundle that is there already; its weights and identity stay."""
+    try:
+        add_left_out(load_to_amend(bundle), read_left_out(left_out))
+    except (BundleError, ValidationError, OSError) as error:
+        console.print(f"[red]nothing written[/red] {error}", highlight=False)
+        raise typer.Exit(1) from error
 
 
 @export_app.command("official")

@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from model_export.amend import load_to_amend
 from model_export.bundle import Bundle, Calibration
-from model_export.calibrate import load_for_calibration, recalibrate
+from model_export.calibrate import recalibrate
 from model_export.embedder import BundleEmbedder
 from model_export.runtime import BundleRuntime
 from training.calibrate import LEAST_PAIRS, fit_kinds
@@ -132,7 +133,7 @@ def calibrate(
 
     The weights stay as they are, and with them the identity: vectors and collections remain good.
     """
-    model = load_for_calibration(bundle)
+    model = load_to_amend(bundle)
     clips = read_manifest(manifest, where=_pairs(where, "--where"))
     embedder = BundleEmbedder(BundleRuntime(model, threads=threads))
     vectors, kept, refused = embed_clips(embedder, track(clips, "embedding clips", console=console))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_export.bundle import Calibration
+from model_export.strangers import KEY, strangers_section
 from training.checkpoint import Card
 
 ORDER = ("text_to_speech", "gender", "emotion", "pitch", "rate")
@@ -31,6 +32,7 @@ def model_card(card: Card, precision: str, size_mb: float) -> str:
     for split, report in provenance.get("held_out", {}).items():
         if split in ("dev", "test"):
             lines += ["", f"## Held-out figures, {split} split (speakers never trained on)", "", *figures(report)]
+    lines += strangers_section(provenance.get(KEY))
     lines += calibration_section(Calibration.model_validate(card.calibration))
     return "\n".join(lines) + "\n"
 

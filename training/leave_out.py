@@ -69,10 +69,13 @@ def main(
     ],
     cache: Annotated[Path, typer.Option(help="folder of encoded features, kept between runs")] = Path("runs/cache"),
     steps: Annotated[int, typer.Option(help="training steps; 0 takes the recipe's")] = 0,
-    out: Annotated[Path | None, typer.Option(help="file for the figures, JSON")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file for the figures, JSON, as `clsp export` takes it for the card")
+    ] = None,
 ) -> None:
     """Train without the clips named, report on them; one run for each --leave."""
     plan = read_recipe(recipe)
+    full = plan.train.steps
     if steps:
         plan = plan.model_copy(update={"train": plan.train.model_copy(update={"steps": steps})})
     conditions = {text: parse_condition(text) for text in leave}
@@ -89,8 +92,9 @@ def main(
         model = train_recipe(start_model(plan, everyone), plan, kept, tokenizer, cache, say=console.print)
         figures[text] = held_out_report(model, left, tokenizer, cache)["all"]
         if out:
+            told = {"recipe": plan.name, "version": plan.version, "steps": plan.train.steps, "recipe_steps": full}
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(figures, indent=1) + "\n")
+            out.write_text(json.dumps(told | {"left_out": figures}, indent=1) + "\n")
     console.print_json(data=figures)
 
 

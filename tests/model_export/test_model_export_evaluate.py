@@ -9,8 +9,8 @@ import typer
 from tiny_corpora import write_cremad, write_iemocap, write_ravdess, write_voice
 from typer.testing import CliRunner, Result
 
+from model_export.amend import load_to_amend
 from model_export.bundle import CARD, Bundle, BundleError
-from model_export.calibrate import load_for_calibration
 from model_export.evaluate_cli import INCOMPLETE, calibrate, evaluate
 from model_export.export import export_bundle
 from model_export.official import load_tokenizer
@@ -186,7 +186,7 @@ def test_a_bundle_is_calibrated_in_place(manifest: Path, tmp_path: Path) -> None
     Bundle.load(bundle)
     (bundle / "tokenizer.json").write_text("{}")
     with pytest.raises(BundleError, match=r"tokenizer\.json"):
-        load_for_calibration(bundle)
+        load_to_amend(bundle)
 
 
 def test_older_bundles_stay_readable(tmp_path: Path) -> None:
