@@ -20,18 +20,13 @@ class ClaimTable:
         """`facts[i]` is all that is known of clip i, `claims[j]` all that caption j states."""
         pairs = sorted({pair for claim in claims for pair in claim.items()})
         self.place = {pair: i for i, pair in enumerate(pairs)}
-        self.truth = torch.zeros(len(facts), len(pairs))
-        self.known = torch.zeros(len(facts), len(pairs))
-        for truth, known, fact in zip(self.truth, self.known, facts, strict=True):
-            for (attribute, value), i in self.place.items():
-                # Nothing is said of parts where nothing changes: that is known, and makes such a claim false.
-                known[i] = attribute in fact or attribute.startswith(PARTS)
-                told = fact.get(attribute)
-                truth[i] = 1.0 if told == value else NEAR if told and NEIGHBOURS.get(told) == value else 0.0
+        # Through lists: setting a tensor's elements one by one costs seconds where there are thousands of clips.
+        self.truth = torch.tensor([[truth_of(pair, fact) for pair in pairs] for fact in facts])
+        self.known = torch.tensor([[known_of(pair, fact) for pair in pairs] for fact in facts])
+        said = [(row, self.place[pair]) for row, claim in enumerate(claims) for pair in claim.items()]
         self.claims = torch.zeros(len(claims), len(pairs))
-        for row, claim in zip(self.claims, claims, strict=True):
-            for pair in claim.items():
-                row[self.place[pair]] = 1.0
+        if said:
+            self.claims[tuple(torch.tensor(said).T)] = 1.0
 
     def match(self, clips: Tensor, captions: Tensor) -> Tensor:
         """How true each caption is of each clip, int64 [N] and [M] -> [N, M] in 0..1: the product over its claims.
@@ -51,3 +46,16 @@ class ClaimTable:
         known, truth = self.known[clips], self.truth[clips]
         false = (known * (truth == 0)) @ said.T
         return (false == 0) & ((1 - known) @ said.T > 0)
+
+
+def truth_of(claim: tuple[str, str], fact: Claims) -> float:
+    """How true a claim is of a clip of which `fact` is known, 0 to 1; 0 where nothing is known of it."""
+    attribute, value = claim
+    told = fact.get(attribute)
+    return 1.0 if told == value else NEAR if told and NEIGHBOURS.get(told) == value else 0.0
+
+
+def known_of(claim: tuple[str, str], fact: Claims) -> float:
+    """1 where a clip's facts tell whether the claim is true, or else 0."""
+    # Nothing is said of parts where nothing changes: that is known, and makes such a claim false.
+    return float(claim[0] in fact or claim[0].startswith(PARTS))
