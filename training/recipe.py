@@ -44,7 +44,7 @@ class TrainPart(_Part):
     ema: float = Field(0.999, ge=0, lt=1)
     feature_noise: float = Field(0.1, description="noise on standardised frozen features, in their deviations")
     max_logit_scale: float = 50.0
-    bf16: bool = Field(False, description="multiply in bfloat16; the losses and the weights stay in fp32")
+    bf16: bool = Field(False, description="multiply in bfloat16 where the CPU can; losses and weights stay in fp32")
     centre_share: float = Field(0.0, ge=0, le=1, description="share of the mean output that a last bias takes off")
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from training.audio import load_clip
+from training.bfloat16 import cpu_has_bfloat16
 from training.examples import TrainClip
 from training.features import pad_tokens, speech_features, text_features
 from training.heads_setup import centre_speech, standardise_heads
@@ -152,6 +153,9 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     options = recipe.train
+    half = options.bf16 and cpu_has_bfloat16()
+    if options.bf16 and not half:
+        say("this CPU has no bfloat16 arithmetic: train.bf16 is left off, products are float32")
     sampler = Sampler(clips, recipe)
     data = Embeddings(model, recipe, clips, sampler.captions, tokenizer, cache, tick)
     optimiser = torch.optim.AdamW(parameter_groups(model, recipe), betas=(0.9, 0.98), fused=True)
@@ -160,7 +164,7 @@ def train(
     for step in range(options.steps):
         set_training(model, options.tune)
         batch = sampler.draw()
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             speech, text = data.clips_of(batch), data.captions_of(batch)
         loss = soft_target_loss(speech.float(), text.float(), model.logit_scale.exp(), batch.match, batch.unknown)
         optimiser.zero_grad()

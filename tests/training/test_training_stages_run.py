@@ -26,6 +26,7 @@ from training_stages_support import (
 from typer.testing import CliRunner
 
 from training.audio import load_clip
+from training.bfloat16 import cpu_has_bfloat16
 from training.captions.formats import read_rows
 from training.checkpoint import load_checkpoint
 from training.cli import train
@@ -215,6 +216,13 @@ def test_half_precision_keeps_float32_weights(manifest: Path, tokenizer: Path, t
         hook.remove()
     assert {torch.bfloat16, torch.float32} <= set(seen)
     assert all(value.dtype == torch.float32 for value in load_file(tmp_path / "out" / "model.safetensors").values())
+
+
+def test_bf16_that_a_cpu_emulates_is_told(manifest: Path, tokenizer: Path, tmp_path: Path) -> None:
+    recipe = stage_recipe(tokenizer, stage={"number": 2, "steps": 1}, run={"precision": "bf16"})
+    lines: list[str] = []
+    train_tiny(recipe, manifest, tmp_path / "out", say=lines.append)
+    assert any("no bfloat16 arithmetic" in line for line in lines) != cpu_has_bfloat16()
 
 
 def test_finetuning_from_the_released_layout(manifest: Path, tokenizer: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from training_heads_support import run, small_recipe
 
+from training.bfloat16 import cpu_has_bfloat16
 from training.calibrate import calibration_error, embed_captions, embed_split, fit_calibration, platt
 from training.captions.writer import Facts, write
 from training.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
@@ -18,6 +19,7 @@ from training.matches import ClaimTable
 from training.model import Clsp, ClspConfig, ZipformerConfig, build_model
 from training.model.config import HeadConfig
 from training.report import held_out_report
+from training.train import train
 
 
 def test_frozen_towers_learn_and_repeat(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:
@@ -167,6 +169,19 @@ def test_heads_learn_in_bfloat16(manifest: Path, tokenizer_path: Path, tmp_path:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     held_out = [clip for clip in clips if clip.split != "train"]
     assert caption_accuracy(model, held_out, Tokenizer.from_file(str(tokenizer_path)), tmp_path) > 0.8
+
+
+def test_bfloat16_is_left_off_where_the_cpu_lacks_it(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    """Emulated, its products take a hundred times as long; the run says which it is."""
+    clips = [clip for clip in read_examples(manifest) if clip.split == "train"]
+    recipe = small_recipe(tokenizer_path, bf16=True, steps=2)
+    seen: set[torch.dtype] = set()
+    lines: list[str] = []
+    model = build_model(recipe.model)
+    model.audio_projection.register_forward_hook(lambda *call: seen.add(call[-1].dtype))
+    train(model, recipe, clips, Tokenizer.from_file(str(tokenizer_path)), tmp_path, say=lines.append)
+    assert seen == {torch.bfloat16 if cpu_has_bfloat16() else torch.float32}
+    assert any("bfloat16" in line for line in lines) != cpu_has_bfloat16()
 
 
 def test_platt_recovers_a_known_map() -> None:

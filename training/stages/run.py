@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from training.bfloat16 import cpu_has_bfloat16
 from training.calibrate import fit_calibration
 from training.captions.formats.training import cut_out
 from training.checkpoint import Card, load_checkpoint, save_checkpoint
@@ -58,6 +59,8 @@ def run_stage(
         "processes": accelerator.num_processes,
     }
     last = check_resume(out / "states", identity, resume)
+    if recipe.run.precision == "bf16" and accelerator.device.type == "cpu" and not cpu_has_bfloat16():
+        tell("run.precision is bf16, and this CPU has no bfloat16 arithmetic: `no` takes a small part of the time")
     found = survey(source)
     for line in found.lines():
         tell(line)

@@ -1,0 +1,8 @@
+"""Whether this CPU multiplies in bfloat16 itself: where it does not, the products take a hundred times as long."""
+
+import torch
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether torch hands bfloat16 products to oneDNN here (AVX-512 or newer) instead of a plain loop."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
