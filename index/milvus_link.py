@@ -249,7 +249,7 @@ class Link:
             try:
                 self._index(name, field, index_type="INVERTED")
             except MilvusException as error:
-                # Milvus Lite has none for arrays; filters are then slower and not other.
+                # Milvus Lite has none for arrays, 2.3 servers none at all; filters are then slower and not other.
                 _log.debug("no index on %s.%s: %s", name, field, error)
 
     def _index(self, name: str, field: str, **options: Any) -> None:
