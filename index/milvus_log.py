@@ -3,7 +3,8 @@
 A writer says what it is about to do (`pending`), writes its rows under a number of their own, and turns the one row of
 the log to `committed`: that single write makes all of it visible. A reader asks the log first (a `View`), leaves out
 rows of pending changes and rows that committed ones replaced, and asks again afterwards if it met a change that it
-does not know as committed: rows of one that was not when it began are not for it. What was replaced stays for `grace_s`, and a read that took longer begins anew.
+does not know as committed: rows of one that was not when it began are not for it. What was replaced
+stays for `grace_s`, and a read that took longer begins anew.
 """
 
 from __future__ import annotations
