@@ -41,8 +41,8 @@ class BundleRuntime:
         self.bundle = bundle
         self.run_s = run_s
         # Rounding to 8 bits makes a large step of the last bit, which padding or a place in the batch may change:
-        # clips run alone, texts of one length together.
-        self._clips_alone = arithmetic(bundle) == "int8"
+        # clips run alone (`clips_alone`), texts of one length together.
+        self.clips_alone = arithmetic(bundle) == "int8"
         self._equal_texts = arithmetic(bundle, "text") == "int8"
         self.dim = bundle.manifest.embedding_dim
         options = ort.SessionOptions()
@@ -72,7 +72,7 @@ class BundleRuntime:
         lengths = np.array([len(wave) for wave in waves], np.int64)
         if lengths.min() == 0:
             raise ValueError("a clip has no samples")
-        most = 0 if self._clips_alone else int(self.run_s * self.bundle.manifest.sample_rate)
+        most = 0 if self.clips_alone else int(self.run_s * self.bundle.manifest.sample_rate)
         out = np.empty((len(waves), self.dim), np.float32)
         for places in plan_runs(lengths.tolist(), most, equal=False):
             batch = np.zeros((len(places), int(lengths[places].max())), np.float32)

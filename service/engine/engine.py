@@ -141,7 +141,10 @@ class Engine:
         tone = (0.1 * np.sin(2 * np.pi * 220 * np.arange(rate) / rate)).astype(np.float32)
         speech_policy = BatchPolicy(
             max_padded=self._settings.batch_audio_s,
-            max_pieces=max(1, int(self._settings.batch_audio_s / self.manifest.min_s)),
+            # Where the graph takes clips one by one, the first of a batch would only wait for the last.
+            max_pieces=1
+            if self.runtime.clips_alone
+            else max(1, int(self._settings.batch_audio_s / self.manifest.min_s)),
             min_density=_SPEECH_DENSITY,
             capacity=self._settings.queue_audio_s,
         )
@@ -241,7 +244,7 @@ class Engine:
 
         unique: Hashable = key if key is not None else object()
         (rows,) = (await self._clips.get({unique: call}, deadline=deadline, admitted=admitted)).values()
-        vectors = np.stack(rows)
+        vectors = np.stack(rows) if len(rows) > 1 else rows[0][np.newaxis]
         try:
             pooled = pool_windows(vectors)
         except ValueError as error:

@@ -120,8 +120,8 @@ class Waiting(Generic[In, Out]):
         return batch
 
     def _choose(self, waiting: list[Piece[In, Out]]) -> list[Piece[In, Out]]:
-        if not waiting:
-            return []
+        if not waiting or self._policy.max_pieces == 1:
+            return waiting[:1]
         first, *others = waiting
         batch, longest, useful = [first], first.size, first.size
         # Lengths that the policy takes for alike keep their order: nobody waits for being a little longer.
