@@ -202,7 +202,7 @@ def _read(file: sf.SoundFile, container: Container, limits: AudioLimits) -> tupl
         frames += len(part)
         if frames > cap:
             raise _too_long("is longer than its limit", limits)
-        block_peak = float(np.abs(part).max())  # NaN when any value is
+        block_peak = _peak(part)
         if not math.isfinite(block_peak):
             first = int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
             at = (frames - len(part) + first) / rate
@@ -210,14 +210,19 @@ def _read(file: sf.SoundFile, container: Container, limits: AudioLimits) -> tupl
         if block_peak > _MAX_PEAK:
             detail = f"a sample is {block_peak:.3g} times full scale; at most {_MAX_PEAK:g} is accepted"
             raise AudioError("out_of_range", detail, limit=_MAX_PEAK)
-        mono = part.mean(axis=1, dtype=np.float32) if channels > 1 else part[:, 0].copy()
-        peak = max(peak, float(np.abs(mono).max()))
+        mono = part.mean(axis=1, dtype=np.float32) if channels > 1 else part[:, 0]
+        peak = max(peak, _peak(mono) if channels > 1 else block_peak)
         collected.add(mono if resampler is None else resampler.resample_chunk(mono))
     if _counted(file) and file.frames - frames > rate // 100:
         raise _damaged(container, frames, file)
     if resampler is not None:
         collected.add(resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
     return collected.array(), frames, peak
+
+
+def _peak(part: NDArray[np.float32]) -> float:
+    """Largest magnitude; NaN when any value is. Twice over the samples costs less than writing their magnitudes."""
+    return max(float(part.max()), -float(part.min()))
 
 
 class _Samples:
@@ -232,8 +237,9 @@ class _Samples:
         self._used += len(part)
 
     def array(self) -> NDArray[np.float32]:
-        """The samples alone: a view that kept the reservation alive would count against strict memory limits."""
-        return self._room[: self._used].copy()
+        """The samples alone: a view that kept a far larger reservation alive would count against memory limits."""
+        samples = self._room[: self._used]
+        return samples if 2 * self._used >= len(self._room) else samples.copy()
 
 
 def _damaged(container: Container, frames: int, file: sf.SoundFile) -> AudioError:

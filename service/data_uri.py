@@ -10,7 +10,8 @@ from service.audio_limits import AudioError
 
 # The media type is short in practice; the bound keeps a hostile one from being scanned.
 _HEAD = re.compile(r"data:(?P<media_type>[^,;]{0,127})(?P<parameters>(?:;[^,;]{0,127}){0,8}),", re.IGNORECASE)
-_BLANKS = str.maketrans("", "", " \t\r\n")
+_BLANKS = " \t\r\n"
+_NO_BLANKS = str.maketrans("", "", _BLANKS)
 
 
 def parse_data_uri(uri: str, *, max_bytes: int | None = None) -> tuple[str, bytes]:
@@ -27,8 +28,11 @@ def parse_data_uri(uri: str, *, max_bytes: int | None = None) -> tuple[str, byte
     if max_bytes is not None and len(payload) // 4 * 3 > max_bytes + 3:
         detail = f"the data URI holds about {len(payload) // 4 * 3} bytes; at most {max_bytes} are accepted"
         raise AudioError("too_large", detail, limit=max_bytes)
+    # Looking for what is rarely there costs a tenth of writing the payload anew without it.
+    if any(blank in payload for blank in _BLANKS):
+        payload = payload.translate(_NO_BLANKS)
     try:
-        data = base64.b64decode(payload.translate(_BLANKS), validate=True)
+        data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:
         raise AudioError("bad_data_uri", f"the data URI is not valid base64: {error}") from error
     return head["media_type"].strip().lower() or "application/octet-stream", data
