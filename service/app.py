@@ -143,6 +143,8 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # The service traces and counts by itself; FastAPI would look for a provider at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
     for module in _ROUTERS:
