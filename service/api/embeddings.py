@@ -21,12 +21,13 @@ from service.api.deps import (
     problems,
     request_body,
 )
+from service.api.direct import DirectRoute
 from service.api.prompts import embed_texts
 from service.errors import ProblemError
 from service.schemas import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from service.security import require_read
 
-router = APIRouter(prefix="/v1", tags=["embeddings"])
+router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=DirectRoute)
 
 
 @router.post(

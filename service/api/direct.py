@@ -1,0 +1,33 @@
+"""A route without FastAPI's machinery between request and handler: for the calls that come thousands a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from service.api.deps import get_services
+
+
+class DirectRoute(APIRoute):
+    """For handlers `(request, services) -> Response` whose route depends on nothing but coroutines of the request.
+
+    Resolving these two arguments took FastAPI a sixth of the event loop's time for one text. What it makes of the route
+    for OpenAPI stays, since the declarations do.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Dependencies in their order, then the handler, whose answer is sent as it is."""
+        guards = [depends.dependency for depends in self.dependencies]
+        endpoint = self.endpoint
+
+        async def handle(request: Request) -> Response:
+            for guard in guards:
+                assert guard is not None
+                await guard(request)
+            answer: Response = await endpoint(request, await get_services(request))
+            return answer
+
+        return handle
