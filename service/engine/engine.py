@@ -141,10 +141,8 @@ class Engine:
         tone = (0.1 * np.sin(2 * np.pi * 220 * np.arange(rate) / rate)).astype(np.float32)
         speech_policy = BatchPolicy(
             max_padded=self._settings.batch_audio_s,
-            # Where the graph takes clips one by one, the first of a batch would only wait for the last.
-            max_pieces=1
-            if self.runtime.clips_alone
-            else max(1, int(self._settings.batch_audio_s / self.manifest.min_s)),
+            # Where clips run alone, any more of a batch than run at one time would only keep the others waiting.
+            max_pieces=self.runtime.clips_abreast or max(1, int(self._settings.batch_audio_s / self.manifest.min_s)),
             min_density=_SPEECH_DENSITY,
             capacity=self._settings.queue_audio_s,
         )

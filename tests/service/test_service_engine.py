@@ -21,13 +21,28 @@ def test_a_clips_vectors_do_not_depend_on_its_company() -> None:
         before = engine.stats().speech
         mixed = await asyncio.gather(*(engine.embed_clip(samples) for samples in clips))
         after = engine.stats().speech
-        assert engine.runtime.clips_alone, "the bundle that ships is in 8 bits"
+        assert engine.runtime.clips_abreast == 1, "the bundle that ships is in 8 bits"
         assert after.batches - before.batches == after.pieces - before.pieces == 9, "a clip waited for another's end"
         for one, other in zip(alone, mixed, strict=True):
             assert (one.vectors * other.vectors).sum(axis=1).min() >= 0.99999
             assert one.pooled @ other.pooled >= 0.99999
 
     run(scenario)
+
+
+def test_clips_that_run_abreast_are_as_they_are_alone() -> None:
+    async def scenario(engine: Engine) -> None:
+        assert engine.runtime.clips_abreast == 2
+        clips = [clip(seconds, seed) for seed, seconds in enumerate((3.0, 3.05, 3.1, 9.9, 10.0))]
+        alone = [engine.runtime.embed_speech([samples])[0] for samples in clips]
+        before = engine.stats().speech
+        together = await asyncio.gather(*(engine.embed_clip(samples) for samples in clips))
+        after = engine.stats().speech
+        assert 3 <= after.batches - before.batches < after.pieces - before.pieces == 5
+        for one, other in zip(alone, together, strict=True):
+            assert one @ other.pooled >= 0.99999
+
+    run(scenario, Settings(threads=2))
 
 
 def test_padding_of_any_amount_does_not_leak() -> None:
