@@ -52,7 +52,7 @@ class BundleRuntime:
         # The blocked layout of the CPU provider (1.32) crashes on float16 convolutions.
         off = ["NchwcTransformer"] if arithmetic(bundle) == "fp16" else None
 
-        def opened(path: str, count: int) -> ort.InferenceSession:
+        def opened(path: Path, count: int) -> ort.InferenceSession:
             return ort.InferenceSession(path, _options(count), providers=chain, disabled_optimizers=off)
 
         try:
