@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,7 +120,8 @@ def test_a_build_that_crashes_costs_nothing(store: LocalStore, tmp_path: Path, h
         store.delete_item("c", "0000007")
         store.upsert("c", items_of(VECTORS[:1], first=COUNT), identity="x")
         process.send_signal(how)
-        process.resume()
+        with suppress(psutil.NoSuchProcess):  # SIGKILL ends a stopped process too
+            process.resume()
         with pytest.raises(BuildFailed, match=how.name):
             future.result(PATIENCE_S)
     assert store.upkeep.facts("c").frozen is None

@@ -133,7 +133,7 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(
             # The killed one's build may have had a moment more to live; the next start sweeps what it left.
             assert left <= {".json", ".faiss", *([".tmp"] if apart else [])}
         state = seen
-    if kills > KILLS_APART:
+    if kills >= KILLS_SLOW:  # of fewer, none may have come after a build on a slow machine
         assert snapshots_used > 0
 
 
