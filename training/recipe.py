@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.model import ClspConfig
 
+Kinds = dict[Literal["global", "fine", "prompt", "hedged"], float]
+"""How often captions of each kind are drawn."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,7 +28,7 @@ class StartPart(_Part):
 class DataPart(_Part):
     """Which captions are drawn, and how often each kind."""
 
-    kinds: dict[Literal["global", "fine", "prompt", "hedged"], float] = {"global": 1.0, "fine": 1.0, "prompt": 0.5}
+    kinds: Kinds = {"global": 1.0, "fine": 1.0, "prompt": 0.5}
     source_weights: dict[str, float] = Field({}, description="how often a source's clips are drawn; 1 unless named")
     max_s: float = 10.0
 
@@ -58,9 +61,7 @@ class SoupMember(_Part):
     """One run of a soup: what it does otherwise than the recipe. Initial heads are the recipe's in every member."""
 
     seed: int | None = Field(None, description="order of the data, dropout and noise")
-    kinds: dict[Literal["global", "fine", "prompt", "hedged"], float] | None = Field(
-        None, description="captions, in place of data.kinds"
-    )
+    kinds: Kinds | None = Field(None, description="captions, in place of data.kinds")
     weight: float = Field(1.0, gt=0, description="share in the mean, relative to the others")
 
 

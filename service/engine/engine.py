@@ -242,7 +242,7 @@ class Engine:
 
         unique: Hashable = key if key is not None else object()
         (rows,) = (await self._clips.get({unique: call}, deadline=deadline, admitted=admitted)).values()
-        vectors = np.stack(rows) if len(rows) > 1 else rows[0][np.newaxis]
+        vectors = np.stack(rows)
         try:
             pooled = pool_windows(vectors)
         except ValueError as error:
