@@ -6,9 +6,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from training.captions.writer import Kind
 from training.model import ClspConfig
 
-Kinds = dict[Literal["global", "fine", "prompt", "hedged"], float]
+Kinds = dict[Kind, float]
 """How often captions of each kind are drawn."""
 
 
