@@ -56,7 +56,12 @@ class RowInt8:
         products = [self._product(node, rows.codes, pair, one, rows.zero) for pair in weight.pairs]
         if len(weight.pairs) > 1:
             finer, middle = self._constant("finer", np.float32(1 / FINER)), self._constant("middle", np.uint8(128))
-            products.append(self._product(node, self._rest(rows, finer, middle, node), weight.pairs[0], finer, middle))
+            rest = self._rest(rows, finer, middle, node)
+            codes, scale = weight.pairs[0]
+            # ONNX Runtime can't sum exactly on CPUs without VNNI where two products share a weight. This one gets its
+            # own when the file is opened, by folding the sign, and takes no room in the file.
+            signed = self._add(node, "Neg", codes), scale
+            products.append(self._product(node, rest, signed, self._constant("back", np.float32(-1 / FINER)), middle))
         total = products[0]
         for product in products[1:]:
             total = self._add(node, "Add", total, product)

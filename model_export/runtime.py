@@ -53,15 +53,14 @@ class BundleRuntime:
         # The blocked layout of the CPU provider (1.32) crashes on float16 convolutions.
         off = ["NchwcTransformer"] if arithmetic(bundle) == "fp16" else None
 
-        def opened(path: Path, count: int, tower: str) -> ort.InferenceSession:
-            options = session_options(count, arithmetic(bundle, tower))
-            return ort.InferenceSession(path, options, providers=chain, disabled_optimizers=off)
+        def opened(path: Path, count: int) -> ort.InferenceSession:
+            return ort.InferenceSession(path, session_options(count), providers=chain, disabled_optimizers=off)
 
         try:
-            self._speech = opened(bundle.speech_path(), threads, "speech")
+            self._speech = opened(bundle.speech_path(), threads)
             # Of clips that run alone, `threads` at a time with a thread each take less time than one after the other.
-            self._abreast = opened(bundle.speech_path(), 1, "speech") if self._clips_alone and threads > 1 else None
-            self._text = opened(bundle.text_path(), threads, "text")
+            self._abreast = opened(bundle.speech_path(), 1) if self._clips_alone and threads > 1 else None
+            self._text = opened(bundle.text_path(), threads)
             self._tokenizer = load_tokenizer(bundle.tokenizer_path())
         except Exception as error:  # the runtime and the tokenizer raise types of their own, some bare Exception
             raise BundleError(f"{bundle.path} can't be served: {error}") from error
@@ -133,17 +132,15 @@ class BundleRuntime:
         return 0
 
 
-def session_options(threads: int, sums: str = "int8") -> ort.SessionOptions:
-    """What a graph with these sums is opened with; `threads` of 0 leaves the choice to the runtime."""
+def session_options(threads: int) -> ort.SessionOptions:
+    """What a graph is opened with; `threads` of 0 leaves the choice to the runtime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Stored int8 weights are unfolded to float32 once, at load, instead of at every call.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    # Without VNNI, sums of unsigned by signed bytes saturate (AVX2): take the slower products that do not. The runtime
-    # (1.32) can't where two products share a weight, as in 16 bits.
-    if sums != "int16":
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    # Without VNNI, sums of unsigned by signed bytes saturate (AVX2): take the slower products that do not.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     # Idle threads sleep instead of spinning on cores that decoding and search need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_model_export_graphs import NO_INT16
 
 from model_export.bundle import Bundle, BundleError
 from model_export.export import export_bundle
@@ -41,7 +40,8 @@ def tokenizer(zipformer: Clsp, tokenizer_folder: Path) -> Path:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(form, id="-".join(form), marks=NO_INT16 if "int16" in form else ()) for form in FORMS],
+    params=FORMS,
+    ids="-".join,
 )
 def bundle(
     request: pytest.FixtureRequest, zipformer: Clsp, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory

@@ -22,17 +22,11 @@ from model_export.verify import FLOORS, voiced_sound
 from training.model import Clsp
 
 FORMS = [("fp32", "fp32"), ("fp16", "fp32"), ("fp16", "fp16"), ("int8", "fp32"), ("int8", "int8"), ("int16", "int16")]
-_FLAGS = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
-SATURATES = "avx2" in _FLAGS and not _FLAGS & {"avx512_vnni", "avx_vnni"}
-NO_INT16 = pytest.mark.skipif(
-    SATURATES, reason="without VNNI sums of bytes saturate, and the runtime has no other products for a shared weight"
-)
-"""For what is in 16 bits; 8 bits are exact everywhere."""
 LENGTHS = (1500, 4000, 7999, 16001, 40007)
 
 
-def session(path: Path, threads: int = 1, sums: str = "int8") -> ort.InferenceSession:
-    options = session_options(threads, sums)
+def session(path: Path, threads: int = 1) -> ort.InferenceSession:
+    options = session_options(threads)
     options.log_severity_level = 3
     return ort.InferenceSession(path, options, disabled_optimizers=["NchwcTransformer"])
 
@@ -81,9 +75,7 @@ def test_rises_agree_and_stay_positive_far_out() -> None:
 
 
 @pytest.mark.parametrize("family", ["zipformer", "whisper"])
-@pytest.mark.parametrize(
-    ("precision", "arithmetic"), [pytest.param(*form, marks=NO_INT16 if "int16" in form else ()) for form in FORMS]
-)
+@pytest.mark.parametrize(("precision", "arithmetic"), FORMS)
 def test_graphs_match_torch(
     models: dict[str, Clsp], family: str, precision: str, arithmetic: str, tmp_path: Path
 ) -> None:
@@ -91,7 +83,7 @@ def test_graphs_match_torch(
     form = Form(precision, arithmetic)
     export_tower(model, "speech", tmp_path / "speech.onnx", form)
     export_tower(model, "text", tmp_path / "text.onnx", form)
-    graph = session(tmp_path / "speech.onnx", sums=arithmetic)
+    graph = session(tmp_path / "speech.onnx")
     theirs = torch_alone(model, sounds())
     alone = np.concatenate([run_speech(graph, [clip]) for clip in sounds()])
     assert cosines(alone, theirs).min() >= FLOORS[precision]
@@ -104,15 +96,13 @@ def test_graphs_match_torch(
         twins = [first, first[::-1].copy(), 0.5 * first]
         apart = np.concatenate([run_speech(graph, [clip]) for clip in twins])
         for threads in (1, 2, 3):  # how the runtime shares the work out must not move a rounding either
-            together = run_speech(session(tmp_path / "speech.onnx", threads, arithmetic), twins)
+            together = run_speech(session(tmp_path / "speech.onnx", threads), twins)
             assert np.abs(together - apart).max() < 1e-5
 
     ids = torch.randint(3, 400, (3, 40), generator=torch.Generator().manual_seed(1))
     mask = (torch.arange(40) < torch.tensor([40, 17, 3])[:, None]).long()
     ids = ids.masked_fill(mask == 0, model.config.text.pad_token_id)
-    words = session(tmp_path / "text.onnx", sums=arithmetic).run(
-        None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
-    )[0]
+    words = session(tmp_path / "text.onnx").run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
     with torch.no_grad():
         assert cosines(words, model.embed_text(ids, mask).numpy()).min() >= FLOORS[precision]
 
@@ -177,11 +167,11 @@ def int8_layer(weight: np.ndarray, *, unsigned: bool, planes: int = 1) -> ort.In
     graph.sort()
     return ort.InferenceSession(
         ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString(),
-        session_options(1, "int8" if planes == 1 else "int16"),
+        session_options(1),
     )
 
 
-@pytest.mark.parametrize(("planes", "allowed"), [(1, 0.03), pytest.param(2, 2e-4, marks=NO_INT16)])
+@pytest.mark.parametrize(("planes", "allowed"), [(1, 0.03), (2, 2e-4)])
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_int8_layer_is_rows_times_channels(unsigned: bool, planes: int, allowed: float) -> None:
     rng = np.random.default_rng(0)
