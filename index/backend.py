@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from index.filters import Filter
 from index.types import CollectionInfo, CollectionKind, Hit, Item, NewItem, Vector
@@ -18,6 +18,9 @@ class Store(Protocol):
     """Collections of items with vectors. Each method documents what it adds to the errors of all:
     CollectionNotFound for an unknown name, StorageFailed when the disk or server refuses, StoreClosed after close.
     """
+
+    kinds_at_hand: ClassVar[bool]
+    """Whether `collection_kind` answers from memory, so that an event loop may call it."""
 
     def create_collection(
         self, name: str, *, dim: int, identity: str, description: str = ""

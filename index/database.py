@@ -98,14 +98,18 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The writer's connection inside a transaction; the caller commits, and what is not committed is undone."""
         with self._writing, storage_errors():
-            if self._closed:
-                raise StoreClosed("the store is closed")
+            self.check_open()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
             finally:
                 if self._writer.in_transaction:
                     self._writer.rollback()
+
+    def check_open(self) -> None:
+        """Raise StoreClosed after `close`."""
+        if self._closed:
+            raise StoreClosed("the store is closed")
 
     def close(self) -> bool:
         """Wait for the blocks in progress and close every connection; the last folds the write-ahead log into the file.
@@ -125,8 +129,7 @@ class Database:
     @contextmanager
     def _counted(self) -> Iterator[None]:
         with self._use:
-            if self._closed:
-                raise StoreClosed("the store is closed")
+            self.check_open()
             self._snapshots += 1
         try:
             yield

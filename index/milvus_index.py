@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from index import cursors
 from index.backend import Store
@@ -53,6 +53,8 @@ class MilvusStore:
     What is acknowledged is in Milvus' log, and every search, of any replica, sees it. What is promised of changes that
     happen at once is in docs/scale.md.
     """
+
+    kinds_at_hand: ClassVar[bool] = False
 
     def __init__(self, settings: MilvusSettings, *, media: Path | None = None, limits: Limits | None = None) -> None:
         """Connect, and make what is missing.

@@ -77,7 +77,7 @@ class Mirror:
             yield
 
     def get(self, name: str) -> tuple[CollectionRow, CollectionIndex]:
-        """A collection and its vectors; call it while reading or swapping. Raises CollectionNotFound."""
+        """A collection and its vectors, which may be used while reading or swapping. Raises CollectionNotFound."""
         try:
             return self._live[name]
         except KeyError:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from sqlite3 import Connection
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from index import catalog, cursors, segments
 from index.backend import Store
@@ -47,6 +47,7 @@ class LocalStore:
     while no search runs: so a search sees all of it or nothing, and a kill loses at most what was not acknowledged.
     """
 
+    kinds_at_hand: ClassVar[bool] = True
     upkeep: Upkeep
     """Builds, tunes and saves the indexes, and says how each collection is indexed."""
 
@@ -140,9 +141,9 @@ class LocalStore:
             return catalog.collection_info(connection, name)
 
     def collection_kind(self, name: str) -> CollectionKind:
-        with self._database.snapshot() as connection:
-            row = catalog.collection_row(connection, name)
-            return CollectionKind(row.name, row.dim, row.identity)
+        self._database.check_open()
+        row, _ = self._mirror.get(name)
+        return CollectionKind(row.name, row.dim, row.identity)
 
     def list_collections(self) -> list[CollectionInfo]:
         with self._database.snapshot() as connection:

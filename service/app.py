@@ -8,11 +8,11 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
-import anyio
 from fastapi import FastAPI
 
 from index.backend import Store
@@ -120,7 +120,7 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
                 store=store,
                 metrics=metrics,
                 audio_limits=limits,
-                decoding=anyio.CapacityLimiter(settings.decode_workers),
+                decoding=ThreadPoolExecutor(settings.decode_workers, "clsp-decode"),
                 fetcher=Fetcher.from_settings(settings),
                 jobs=bulk,
             )

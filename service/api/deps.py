@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sized
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
-import anyio
 from fastapi import Depends, Path, Request, Response
 
 from index.backend import Store
@@ -42,12 +42,12 @@ class Services:
     store: Store
     metrics: Metrics
     audio_limits: AudioLimits
-    decoding: anyio.CapacityLimiter
+    decoding: ThreadPoolExecutor
     fetcher: Fetcher
     jobs: Jobs
     # Apart, because writers wait for each other: a bulk ingest must not take the threads that searches need.
-    reading: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(STORE_THREADS))
-    writing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(STORE_THREADS))
+    reading: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STORE_THREADS, "clsp-read"))
+    writing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STORE_THREADS, "clsp-write"))
 
     def deadline(self) -> float:
         """When a request whose body was just read is late, on `time.monotonic()`'s clock."""
@@ -55,12 +55,14 @@ class Services:
 
     async def in_store(self, stage: StoreStage, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a store call in a thread; `stage` says which threads, and names it in the metrics."""
-        limiter = self.writing if stage == "write" else self.reading
+        threads = self.writing if stage == "write" else self.reading
         with self.metrics.stage(stage):
-            return await in_thread(lambda: call(*args, **kwargs), limiter)
+            return await in_thread(lambda: call(*args, **kwargs), threads)
 
     async def collection(self, name: str) -> CollectionKind:
         """A collection. Raises CollectionNotFound."""
+        if self.store.kinds_at_hand:
+            return self.store.collection_kind(name)
         return await self.in_store("read", self.store.collection_kind, name)
 
     async def own_collection(self, name: str) -> CollectionKind:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from numpy.typing import NDArray
 
 from index.backend import Store
@@ -20,18 +20,20 @@ from service.api.deps import (
     CollectionPath,
     Services,
     ServicesDep,
+    answer_json,
     audio_url,
     check_count,
     problems,
     request_body,
 )
+from service.api.direct import DirectRoute
 from service.api.mixing import MixedQuery, mix
 from service.diversity import diversify
 from service.errors import ProblemError
 from service.schemas import AppliedPart, Hit, SearchRequest, SearchResponse, Segment
 from service.security import require_read
 
-router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"])
+router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"], route_class=DirectRoute)
 
 CANDIDATES: Final = 5
 """Hits looked at for each that is wanted, when they have to differ."""
@@ -41,6 +43,7 @@ LEAST_CANDIDATES: Final = 50
 @router.post(
     "/search",
     dependencies=[Depends(require_read)],
+    response_model=SearchResponse,
     responses=problems(
         *ENGINE_CALL,
         "unknown-collection",
@@ -53,7 +56,7 @@ LEAST_CANDIDATES: Final = 50
     ),
     openapi_extra=request_body(SearchRequest),
 )
-async def search(collection: CollectionPath, request: Request, services: ServicesDep) -> SearchResponse:
+async def search(collection: CollectionPath, request: Request, services: ServicesDep) -> Response:
     """Find the items whose best segment is nearest to a text, clips, items or vectors, each with its weight.
 
     A plain text is read for what it refuses: "calm, not whispering" becomes two parts, and the answer says so. A
@@ -91,15 +94,17 @@ async def search(collection: CollectionPath, request: Request, services: Service
         shown = [_mixed_hit(services, collection, query, hit, row) for hit, row in zip(hits, segments, strict=True)]
     else:
         shown = _plain_hits(services, collection, query, hits)
-    return SearchResponse(
-        hits=shown,
-        query=[
-            AppliedPart(text=part.text, item_id=part.item_id, weight=weight)
-            for part, weight in zip(query.parts, query.weights, strict=True)
-        ],
-        identity=info.identity,
-        took_ms=round((time.perf_counter() - began) * 1000, 3),
-        truncated=query.truncated,
+    return answer_json(
+        SearchResponse(
+            hits=shown,
+            query=[
+                AppliedPart(text=part.text, item_id=part.item_id, weight=weight)
+                for part, weight in zip(query.parts, query.weights, strict=True)
+            ],
+            identity=info.identity,
+            took_ms=round((time.perf_counter() - began) * 1000, 3),
+            truncated=query.truncated,
+        )
     )
 
 

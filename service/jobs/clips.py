@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-import anyio
 import numpy as np
 
 from index.backend import Store
@@ -62,11 +62,11 @@ class ClipReader:
         metrics: Metrics,
         limits: AudioLimits,
         roots: Roots,
-        decoding: anyio.CapacityLimiter,
+        decoding: ThreadPoolExecutor,
         *,
         keep_media: bool,
     ) -> None:
-        """`decoding` bounds the threads in which files are read and decoded."""
+        """`decoding`: the threads in which files are read and decoded."""
         self._engine, self._catalog, self._metrics = engine, catalog, metrics
         self._limits, self._roots, self._decoding, self._keep_media = limits, roots, decoding, keep_media
         self._recent: Recent[ClipResult] = Recent(_RECENT)

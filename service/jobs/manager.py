@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar, get_args
-
-import anyio
 
 from index.backend import Store
 from service.api.offload import in_thread
@@ -55,9 +54,9 @@ class Jobs:
         self._settings = settings
         self._metrics = metrics
         self._jobs = JobStore(settings.data_dir / "jobs")
-        self._threads = anyio.CapacityLimiter(_THREADS)
+        self._threads = ThreadPoolExecutor(_THREADS, "clsp-jobs")
         self.roots = Roots({root.name: root.path for root in settings.ingest_roots})
-        own = anyio.CapacityLimiter(_THREADS * settings.ingest_jobs)
+        own = ThreadPoolExecutor(_THREADS * settings.ingest_jobs, "clsp-job")
         self._tools = Tools(settings, engine, catalog, self._jobs, metrics, audio_limits, self.roots, own)
         self._running: dict[str, _Running] = {}
         self._turn = asyncio.Lock()

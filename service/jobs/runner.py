@@ -10,11 +10,10 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
-
-import anyio
 
 from index.backend import Store
 from index.errors import (
@@ -59,7 +58,7 @@ class Tools:
     metrics: Metrics
     audio_limits: AudioLimits
     roots: Roots
-    threads: anyio.CapacityLimiter
+    threads: ThreadPoolExecutor
     """For listings, reads of the catalog and writes, apart from those of requests."""
 
 
@@ -71,8 +70,8 @@ class Run:
         self._tools = tools
         self._changed = on_change
         self._budget = Budget(tools.settings.ingest_ahead_s)
-        # A limiter of its own: decoding for requests must not wait behind a job.
-        decoding = anyio.CapacityLimiter(tools.settings.ingest_decode_workers)
+        # Threads of its own: decoding for requests must not wait behind a job.
+        decoding = ThreadPoolExecutor(tools.settings.ingest_decode_workers, "clsp-job-decode")
         self._clips = ClipReader(
             tools.engine,
             tools.catalog,

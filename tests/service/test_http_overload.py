@@ -136,12 +136,16 @@ def test_giving_up_ends_the_process_with_a_status_that_asks_for_a_restart() -> N
 
 
 def test_a_stop_signal_lets_accepted_requests_finish(tmp_path: Path) -> None:
-    with local_server(tmp_path / "data") as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    patient = {"CLSP_MAX_WAIT_S": "120"}  # a busy machine is not what is tested here
+    with (
+        local_server(tmp_path / "data", environment=patient) as server,
+        httpx.Client(base_url=server.url, timeout=120) as client,
+    ):
         with ThreadPoolExecutor(6) as pool:
             calls = [pool.submit(client.post, "/v1/embeddings", json=audio(20.0, seed)) for seed in range(6)]
             until(lambda: 'clsp_queue_waiting{encoder="speech"} 0.0' not in client.get("/metrics").text)
             os.kill(server.pid, signal.SIGTERM)
-            assert [call.result(60).status_code for call in calls] == [200] * 6
+            assert [call.result(120).status_code for call in calls] == [200] * 6
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{server.url}/healthz", timeout=5)
 
@@ -238,8 +242,6 @@ def test_bodies_that_wait_count_until_they_are_answered(serve: Serve, data_dir: 
 
 def test_threads_stay_bounded_when_callers_come_and_go() -> None:
     """A cancelled wait gives its slot back when its thread ends, and work that has not begun never begins."""
-    import anyio
-
     from service.api.offload import in_thread
 
     running = most = begun = 0
@@ -255,14 +257,14 @@ def test_threads_stay_bounded_when_callers_come_and_go() -> None:
             running -= 1
 
     async def main() -> None:
-        limiter = anyio.CapacityLimiter(2)
+        threads = ThreadPoolExecutor(2)
         for _ in range(5):
-            tasks = [asyncio.create_task(in_thread(work, limiter)) for _ in range(6)]
+            tasks = [asyncio.create_task(in_thread(work, threads)) for _ in range(6)]
             await asyncio.sleep(0.02)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await in_thread(work, limiter)
+        await in_thread(work, threads)
 
     asyncio.run(main())
     assert most <= 2
