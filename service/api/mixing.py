@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from index.errors import IdentityMismatch, ItemNotFound
 from index.types import CollectionKind
+from model_export.bundle import MatchMap
 from model_export.windows import pool_windows
 from service.api.clips import embed_clips, inline_clip
 from service.api.deps import Services, check_text
@@ -42,23 +43,23 @@ class MixedQuery:
         """Items that the query names."""
         return [part.item_id for part in self.parts if part.item_id is not None]
 
-    def part_cosines(self, segment: Vectors) -> list[float]:
-        """Of one segment [D] with each part."""
-        return [float(value) for value in cosine(segment, self.vectors)[0]]
+    def part_cosines(self, segments: Vectors) -> NDArray[np.float64]:
+        """Of segments [n, D] with each part: [n, p]."""
+        return cosine(segments, self.vectors)
 
-    def fit(self, cosines: Sequence[float], services: Services) -> float | None:
-        """Probability that a segment fits all texts that are wanted and none that is not, taken as independent.
+    def fits(self, cosines: NDArray[np.float64], calibration: MatchMap) -> list[float] | list[None]:
+        """Probabilities that segments fit all texts that are wanted and none that is not, taken as independent.
 
-        None for a query without texts: the calibration is of texts with clips, and two clips that have hardly more in
-        common than being speech reach cosines that would pass for certainty.
+        [n, p] -> n. None for a query without texts: the calibration is of texts with clips, and two clips that have
+        hardly more in common than being speech reach cosines that would pass for certainty.
         """
-        calibration = services.engine.manifest.calibration
-        texts = [(part, value) for part, value in zip(self.parts, cosines, strict=True) if part.text is not None]
+        texts = [i for i, part in enumerate(self.parts) if part.text is not None]
         if not texts:
-            return None
-        fits = match_probability([value for _, value in texts], calibration)
-        wanted = np.array([part.weight > 0 for part, _ in texts])
-        return float(np.prod(np.where(wanted, fits, 1 - fits)))
+            return [None] * len(cosines)
+        fits = match_probability(cosines[:, texts], calibration)
+        wanted = np.array([self.parts[i].weight > 0 for i in texts])
+        found: list[float] = np.where(wanted, fits, 1 - fits).prod(axis=1).tolist()
+        return found
 
 
 async def mix(services: Services, info: CollectionKind, parts: Sequence[QueryPart], deadline: float) -> MixedQuery:

@@ -18,7 +18,6 @@ from service.api.body import read_json
 from service.api.deps import (
     ENGINE_CALL,
     CollectionPath,
-    Services,
     ServicesDep,
     answer_json,
     audio_url,
@@ -91,9 +90,13 @@ async def search(collection: CollectionPath, request: Request, services: Service
         if body.diversity:
             order = diversify([hit.score for hit in hits], segments, body.top_k, body.diversity)
             hits, segments = [hits[i] for i in order], segments[order]
-        shown = [_mixed_hit(services, collection, query, hit, row) for hit, row in zip(hits, segments, strict=True)]
+        cosines = query.part_cosines(segments)
     else:
-        shown = _plain_hits(services, collection, query, hits)
+        # Of a query of one part the score is the cosine, turned round where the part is refused.
+        cosines = np.array([[hit.score] for hit in hits]).reshape(-1, 1) * (1.0 if query.weights[0] > 0 else -1.0)
+    fits = query.fits(cosines, services.engine.manifest.calibration)
+    parts = cosines.tolist() if len(query.parts) > 1 else [None] * len(hits)
+    shown = [_shown(collection, *one) for one in zip(hits, fits, parts, strict=True)]
     return answer_json(
         SearchResponse(
             hits=shown,
@@ -122,20 +125,6 @@ def _best_segments(
         kept.append(hit)
         rows.append(vectors[int(np.argmax(vectors @ query.combined))])
     return kept, np.stack(rows) if rows else np.zeros((0, len(query.combined)), np.float32)
-
-
-def _mixed_hit(
-    services: Services, collection: str, query: MixedQuery, hit: FoundHit, segment: NDArray[np.float32]
-) -> Hit:
-    cosines = query.part_cosines(segment)
-    parts = cosines if len(cosines) > 1 else None
-    return _shown(collection, hit, query.fit(cosines, services), parts)
-
-
-def _plain_hits(services: Services, collection: str, query: MixedQuery, hits: Sequence[FoundHit]) -> list[Hit]:
-    """Hits of a query of one part, whose cosine is the score, turned round where the part is refused."""
-    sign = 1.0 if query.weights[0] > 0 else -1.0
-    return [_shown(collection, hit, query.fit([sign * hit.score], services), None) for hit in hits]
 
 
 def _shown(collection: str, hit: FoundHit, probability: float | None, parts: list[float] | None) -> Hit:

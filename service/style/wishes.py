@@ -12,6 +12,8 @@ from typing import Final
 REFUSED_WEIGHT: Final = -0.5
 """Enough to push what is not wanted down, not so much that the search is for its opposite (docs/search.md)."""
 
+_HINT = re.compile("no|n't|without|except|neither|never", re.IGNORECASE)
+"""What every refusal has: cheap to look for in the many texts that have none."""
 _APOSTROPHES = re.compile("[\u2018\u2019\u02bc]")
 """What phones type in "isn't"."""
 _DOUBLE = re.compile(r"\bnot\s+without\b", re.IGNORECASE)
@@ -35,6 +37,8 @@ def read_wish(text: str) -> list[tuple[str, float]]:
     """
     plain = re.sub(r"\s+", " ", _APOSTROPHES.sub("'", text))
     plain = _LEADING.sub("", _DOUBLE.sub("with", plain)).strip()
+    if not _HINT.search(plain):
+        return [(plain, 1.0)]
     refused = [one.strip() for match in _REFUSAL.finditer(plain) for one in _EITHER.split(match["refused"])]
     if not refused:
         return [(plain, 1.0)]
