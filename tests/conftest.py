@@ -1,5 +1,6 @@
 """The service under test: the real app on a real socket, with the shipped bundle and a data folder of its own."""
 
+import os
 import socket
 import threading
 import time
@@ -19,6 +20,8 @@ from service.app import create_app
 from service.settings import Settings
 
 START_TIMEOUT_S = 120.0
+# As the commands that load PyTorch set it: its threads must not spin while others need the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextmanager
