@@ -22,7 +22,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "load": ("workload", "clients", "per second", "units a second", "p50 ms", "p99 ms", "refused", "lost", "other"),
     "load_open": (
         *("workload", "load", "offered a second", "per second", "goodput / peak", "p50 ms", "p99 ms", "p99 / single"),
-        *("refused", "refusal p99 ms", "late", "lost", "other"),
+        *("ideal p99 / single", "ok", "refused", "refusal p99 ms", "late", "lost", "other"),
     ),
     "load_others": ("server", "clients", "per second", "p50 ms", "p99 ms", "cpu ms / request", "lost", "other"),
     "batch_audio": ("batch_audio_s", "resident MB", "cpu ms / s of audio"),
