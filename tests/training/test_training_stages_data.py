@@ -45,7 +45,7 @@ def epoch(recipe: StageRecipe, manifest: Path, number: int = 0, **options: objec
 
 def same(one: SpeechBatch, other: SpeechBatch) -> bool:
     tensors = all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("wave", "ids", "mask", "owners"))
-    return tensors and one.names == other.names and one.after == other.after
+    return tensors and one.names == other.names and one.after == other.after and one.told == other.told
 
 
 def test_every_clip_once_an_epoch_within_the_seconds(manifest: Path, tokenizer: Path) -> None:
@@ -105,6 +105,12 @@ def test_every_format_gives_the_same_batches(manifest: Path, tokenizer: Path, tm
     ours, theirs = epoch(recipe, manifest), epoch(recipe, tmp_path / name)
     assert [batch.names for batch in ours] == [batch.names for batch in theirs]
     assert all(torch.equal(one.wave, other.wave) for one, other in zip(ours, theirs, strict=True))
+    assert [batch.told for batch in ours] == [batch.told for batch in theirs]
+    rows = {row["id"]: row for row in read_rows(manifest)}
+    for batch in theirs:
+        assert [facts["pitch"] for facts in batch.told.facts] == [rows[n]["attributes"]["pitch"] for n in batch.names]
+        for facts, said in zip(batch.told.facts, batch.told.claims, strict=True):
+            assert [claims["pitch"] for claims in said] == [facts["pitch"]] * 2
 
 
 def test_stretches_of_a_cut_are_heard_alone(manifest: Path, tokenizer: Path, tmp_path: Path) -> None:

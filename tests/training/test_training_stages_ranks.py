@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from training_stages_rank import COUNTS, FALSE, step
+from training_stages_rank import COUNTS, FALSE, step, told
 from training_stages_support import stage_recipe, train_tiny, write_manifest, write_recipe, write_tokenizer
 
 from training.model import build_model
@@ -58,7 +58,8 @@ def test_one_process_has_the_papers_loss(reference: Path, stage: str, texts: int
         assert np.abs(ours.numpy() - golden[f"{stage}_grad_{name}"]).max() < 1e-5
 
 
-def test_gathered_loss_and_gradients_are_those_of_one_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("claims", ["claims", "none"])
+def test_gathered_loss_and_gradients_are_those_of_one_process(tmp_path: Path, claims: str) -> None:
     recipe = stage_recipe(write_tokenizer(tmp_path / "words"))
     torch.manual_seed(3)
     model = build_model(recipe.model)
@@ -76,14 +77,16 @@ def test_gathered_loss_and_gradients_are_those_of_one_process(tmp_path: Path) ->
     owners = [start + row for start, rows in zip(starts, FALSE, strict=True) for row in rows]
 
     network = Network(model, recipe).eval()
-    loss, told = step(network, {**whole, "owners": torch.tensor(owners)})
+    parts, known = {**whole, "owners": torch.tensor(owners)}, told(slice(None)) if claims == "claims" else None
+    loss, alone = step(network, parts, known)
+    assert (alone.item() == pytest.approx(step(network, parts, None)[1].item(), abs=1e-3)) == (claims == "none")
     loss.backward()
     ours = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
 
-    two_processes([str(HERE / "training_stages_rank.py"), str(tmp_path / "words"), str(tmp_path)])
+    two_processes([str(HERE / "training_stages_rank.py"), str(tmp_path / "words"), str(tmp_path), claims])
     for rank in (0, 1):
         theirs = load_file(tmp_path / f"rank{rank}.safetensors")
-        assert float(theirs.pop("loss")) == pytest.approx(told.item(), abs=1e-6)
+        assert float(theirs.pop("loss")) == pytest.approx(alone.item(), abs=1e-6)
         assert theirs.keys() == ours.keys() and "clsp.logit_scale" in ours
         # Clips are padded to other lengths in other company, which rounds float32 differently.
         wrong, size = 0.0, 0.0

@@ -16,6 +16,7 @@ from training.augment import augment
 from training.captions.utterance import Utterance
 from training.data import stable_seed
 from training.features import pad_tokens
+from training.stages.claims import Told
 from training.stages.clips import Source, lazy_cuts
 from training.stages.errors import EmptyEpochError
 from training.stages.recipe import StageRecipe
@@ -43,6 +44,7 @@ class SpeechBatch:
     ids: Tensor
     mask: Tensor
     owners: Tensor
+    told: Told  # what is known of the clips, and what their own texts claim
     texts: int  # K
     task1: float  # share of clips that drew task 1
     after: Place
@@ -123,6 +125,7 @@ class Loading(Dataset[SpeechBatch]):
             ids=ids,
             mask=mask,
             owners=torch.tensor([i for i, _ in false], dtype=torch.int64),
+            told=Told(tuple(row["facts"] for row in rows), tuple(one.claims for one in drawn)),
             texts=len(drawn[0].texts),
             task1=sum(one.task == 1 for one in drawn) / len(drawn),
             after=after,

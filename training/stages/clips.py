@@ -3,7 +3,7 @@
 import heapq
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from training.captions.formats import Row, read_rows
 from training.captions.formats.rows import FormatError, audio_channel
 from training.captions.formats.training import Shares, for_training
 from training.data import stable_seed
+from training.examples import facts_of
 from training.stages.errors import NothingToTrainError
 from training.stages.recipe import AudioPart
 from training.stages.tasks import captions_of
@@ -71,10 +72,16 @@ class SplitCuts:
 def cut_of(row: Row) -> MonoCut:
     """A cut that tells the sampler its seconds and carries what is needed to load it; the audio is loaded later."""
     kept = {name: row[name] for name in KEPT if row.get(name) is not None}
+    # Only claims are compared with facts: where no caption makes any, a row's other fields may mean anything.
+    kept["facts"] = facts_of(row) if _claims_anything(row) else {}
     if (channel := audio_channel(row)) is not None:
         kept["channel"] = channel
     start = float(row.get("start_s") or 0.0)
     return MonoCut(id=row["id"], start=start, duration=row["duration_s"], channel=0, custom={"row": kept})
+
+
+def _claims_anything(row: Row) -> bool:
+    return any(caption.get("claims") for caption in row["captions"])
 
 
 def lazy_cuts(source: Source, split: str) -> CutSet:
@@ -90,6 +97,7 @@ class Survey:
     hours: dict[str, float]
     left_out: Counter[str]
     sources: Counter[str]  # training clips by source
+    claiming: int = 0  # training clips with a caption that makes claims
 
     def lines(self) -> list[str]:
         """The survey in words."""
@@ -104,6 +112,7 @@ def survey(source: Source) -> Survey:
     Raises FormatError naming the line, NothingToTrainError.
     """
     found = Survey(Counter(), {"train": 0.0, "dev": 0.0, "test": 0.0}, Counter(), Counter())
+    claiming = 0
     for row in source.rows():
         reason = source.why_not(row)
         if reason:
@@ -113,10 +122,11 @@ def survey(source: Source) -> Survey:
         found.hours[row["split"]] += row["duration_s"] / 3600
         if row["split"] == "train":
             found.sources[row["source"]] += 1
+            claiming += _claims_anything(row)
     if found.clips["train"] < 2:
         reasons = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items()) or "nothing was left out"
         raise NothingToTrainError(f"{source.manifest} has {found.clips['train']} usable training clips; {reasons}")
-    return found
+    return replace(found, claiming=claiming)
 
 
 def some_rows(source: Source, split: str, count: int) -> list[dict[str, Any]]:

@@ -118,8 +118,11 @@ class Trainer:
         batch = batch.to(self.accelerator.device)
         speech, text, scale = self.wrapped(batch.wave, batch.lengths, batch.ids, batch.mask)
         own = text[: len(speech) * batch.texts].view(len(speech), batch.texts, -1)
-        false = (text[len(speech) * batch.texts :], batch.owners) if self.recipe.stage.hard_negatives else (None, None)
-        whole, loss = gathered_loss(speech, own, scale, *false)
+        options = self.recipe.stage
+        false = text[len(speech) * batch.texts :] if options.hard_negatives else None
+        owners = batch.owners if options.hard_negatives else None
+        told = batch.told if options.claims else None
+        whole, loss = gathered_loss(speech, own, scale, false, owners, told)
         if not bool(torch.isfinite(loss)):
             raise DivergedError(
                 f"the loss of step {self.step + 1} is {loss.item()}; clips {', '.join(batch.names[:5])}..."

@@ -52,6 +52,9 @@ class StagePart(_Part):
     task_over: int = Field(10000, ge=1)
     task_floor: float = 0.50
     hard_negatives: float = Field(0.0, ge=0, le=1, description="chance that a clip brings a caption with one swap")
+    claims: bool = Field(
+        True, description="others' captions whose claims are true of a clip are right too; false is the paper's loss"
+    )
     max_logit_scale: float = Field(100.0, gt=1)
 
 

@@ -64,6 +64,9 @@ def run_stage(
     found = survey(source)
     for line in found.lines():
         tell(line)
+    if found.claiming:
+        use = "of other clips they are right where true" if recipe.stage.claims else "stage.claims is off, none is read"
+        tell(f"captions of {found.claiming} train clips make claims: {use}")
     if found.clips["train"] < recipe.data.buckets:
         raise NothingToTrainError(
             f"data.buckets is {recipe.data.buckets}, more than the {found.clips['train']} training clips"

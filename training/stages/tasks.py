@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.data import stable_seed
+from training.matches import Claims
 from training.stages.negatives import swap_attribute
 from training.stages.recipe import AudioPart, StagePart
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A clip's texts of one step: one in stage 1, two in stage 2; a false one where a swap was possible."""
+    """A clip's texts of one step: one in stage 1, two in stage 2, and what each claims; a false one where possible."""
 
     texts: tuple[str, ...]
+    claims: tuple[Claims, ...]
     negative: str | None
     task: int
 
@@ -56,4 +58,5 @@ def draw_texts(
     negative = None
     if stage.hard_negatives and rng.random() < stage.hard_negatives:
         negative = swap_attribute(rng.choice(texts), rng)
-    return Drawn(texts, negative, task)
+    said = {str(caption["text"]): caption.get("claims") or {} for caption in captions}
+    return Drawn(texts, tuple(said[text] for text in texts), negative, task)
