@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 ARRIVALS: Final = 20_000
 
 
@@ -20,7 +22,7 @@ def ideal_p99(rate: float, *, single_s: float, peak: float, most: int, seed: int
     for _ in range(ARRIVALS):
         due += chance.expovariate(rate)
         arrivals.append(due)
-    return _percentile_99(_waits(arrivals, single_s, each_s, most)) / single_s
+    return float(np.percentile(_waits(arrivals, single_s, each_s, most), 99)) / single_s
 
 
 def _waits(arrivals: Sequence[float], single_s: float, each_s: float, most: int) -> list[float]:
@@ -35,7 +37,3 @@ def _waits(arrivals: Sequence[float], single_s: float, each_s: float, most: int)
         waits += [now - arrival for arrival in arrivals[first:end]]
         first = end
     return waits
-
-
-def _percentile_99(values: Sequence[float]) -> float:
-    return sorted(values)[int(0.99 * len(values))]
