@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from index.backend import Store
 from service.api.offload import in_thread
@@ -59,6 +59,7 @@ class Jobs:
         own = ThreadPoolExecutor(_THREADS * settings.ingest_jobs, "clsp-job")
         self._tools = Tools(settings, engine, catalog, self._jobs, metrics, audio_limits, self.roots, own)
         self._running: dict[str, _Running] = {}
+        self._calls: set[asyncio.Task[Job]] = set()
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._pulse = asyncio.Event()
@@ -79,7 +80,7 @@ class Jobs:
             tasks.append(self._scheduler)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._calls, return_exceptions=True)
         await asyncio.to_thread(self._jobs.close)
 
     def close_streams(self) -> None:
@@ -101,9 +102,12 @@ class Jobs:
                 collection=collection, identity=identity, kind=kind, path=str(place), most_waiting=most
             )
 
-        job = await self._in_thread(work)
-        await self._woken()
-        return job
+        async def create() -> Job:
+            job = await self._in_thread(work)
+            await self._woken()
+            return job
+
+        return await self._whole(create())
 
     async def get(self, job_id: str) -> Job:
         """One job as it is now."""
@@ -120,6 +124,20 @@ class Jobs:
 
     async def cancel(self, job_id: str) -> Job:
         """Stop a job; what it stored stays. Returns when it has stopped. Raises WrongState for one that has ended."""
+        return await self._whole(self._cancel(job_id))
+
+    async def resume(self, job_id: str) -> Job:
+        """Go on with an ended job, what it refused included; another stays as it is. Raises WrongState."""
+        return await self._whole(self._resume(job_id))
+
+    async def _whole(self, call: Coroutine[Any, Any, Job]) -> Job:
+        """Its answer, and the call to its end where the caller hangs up: what is written down must also be acted on."""
+        task = asyncio.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return await asyncio.shield(task)
+
+    async def _cancel(self, job_id: str) -> Job:
         async with self._turn:
             job = await self.get(job_id)
             if job.state == "queued":
@@ -138,8 +156,7 @@ class Jobs:
             raise WrongState(f"the job has ended: {job.state}")
         return job
 
-    async def resume(self, job_id: str) -> Job:
-        """Go on with an ended job, what it refused included; another stays as it is. Raises WrongState."""
+    async def _resume(self, job_id: str) -> Job:
         async with self._turn:
             job = await self.get(job_id)
             running = self._running.get(job_id)

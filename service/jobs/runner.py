@@ -71,14 +71,14 @@ class Run:
         self._changed = on_change
         self._budget = Budget(tools.settings.ingest_ahead_s)
         # Threads of its own: decoding for requests must not wait behind a job.
-        decoding = ThreadPoolExecutor(tools.settings.ingest_decode_workers, "clsp-job-decode")
+        self._decoding = ThreadPoolExecutor(tools.settings.ingest_decode_workers, "clsp-job-decode")
         self._clips = ClipReader(
             tools.engine,
             tools.catalog,
             tools.metrics,
             tools.audio_limits,
             tools.roots,
-            decoding,
+            self._decoding,
             keep_media=tools.settings.keep_media,
         )
         self._after = -1
@@ -91,6 +91,12 @@ class Run:
         Raises, in an exception group or not, what fails the job as a whole: SourceError, JobsBroken, and the index's
         CollectionNotFound, IdentityMismatch and StorageFailed.
         """
+        try:
+            await self._deal()
+        finally:
+            self._decoding.shutdown(wait=False)
+
+    async def _deal(self) -> None:
         info = await self._in_thread(lambda: self._tools.catalog.get_collection(self._job.collection))
         for identity in (self._job.identity, self._tools.engine.identity):
             if identity != info.identity:

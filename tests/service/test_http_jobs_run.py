@@ -1,13 +1,18 @@
 """How jobs run, stop and go on: cancelled, waiting, passed by others, put back, recovered, given up, forgotten."""
 
+import gc
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from http_support import clip, data_uri, refused
 from jobs_support import clips, encoded_pieces, ended, hold_encoder, refusals, start, until
@@ -67,6 +72,60 @@ def test_a_waiting_job_is_cancelled_at_once_and_too_many_are_refused(
         assert ended(own.client, running)["state"] == "succeeded"
         assert 'clsp_job_items_total{outcome="added"} 3.0' in own.client.get("/metrics").text
         until(own.client, running, lambda _: 'clsp_jobs{state="succeeded"} 1.0' in own.client.get("/metrics").text)
+
+
+def test_a_job_runs_though_its_caller_hung_up_while_it_was_written_down(
+    serve: Serve, data_dir: Path, tmp_path: Path
+) -> None:
+    clips(tmp_path / "lib", 2)
+    with serve(data_dir=data_dir, ingest_roots=[tmp_path / "lib"]) as own:
+        own.client.put("/v1/collections/voices").raise_for_status()
+        written, go = threading.Event(), threading.Event()
+        jobs = own.app.state.services.jobs._jobs
+        create = jobs.create
+
+        def slow(**source: Any) -> object:
+            job = create(**source)
+            written.set()
+            assert go.wait(60)
+            return job
+
+        jobs.create = slow
+        body = json.dumps({"kind": "folder", "path": "lib"})
+        head = f"POST /v1/collections/voices/ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        with socket.create_connection(("127.0.0.1", httpx.URL(own.url).port or 80)) as caller:
+            caller.sendall(f"{head}Content-Type: application/json\r\n\r\n{body}".encode())
+            assert written.wait(60)
+        (job,) = own.client.get("/v1/jobs").json()["data"]
+        until(own.client, job, lambda _: "clsp_requests_in_flight 1.0" in own.client.get("/metrics").text)
+        go.set()
+        assert ended(own.client, job)["added"] == 2
+
+
+def decoding_threads() -> int:
+    return sum(thread.name.startswith("clsp-job-decode") for thread in threading.enumerate())
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing is freed by chance of a garbage collection."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_an_ended_job_leaves_no_threads(serve: Serve, data_dir: Path, tmp_path: Path) -> None:
+    clips(tmp_path / "lib", 4)
+    with serve(data_dir=data_dir, ingest_roots=[tmp_path / "lib"], batch_audio_s=2.0) as own:
+        before = decoding_threads()
+        waits, go = hold_encoder(own, after=1)
+        job = start(own.client, "lib")
+        assert waits.wait(60)
+        assert decoding_threads() > before
+        assert own.client.post(f"/v1/jobs/{job['id']}/cancel").json()["state"] == "cancelled"
+        go.set()
+        until(own.client, job, lambda _: decoding_threads() == before)
 
 
 def test_interactive_requests_pass_a_job(serve: Serve, data_dir: Path, tmp_path: Path) -> None:
