@@ -33,11 +33,45 @@ def is_url(text: str) -> bool:
     return text[:8].lower().startswith(("http://", "https://"))
 
 
-class _CheckedNetwork(httpcore.SyncBackend):
-    """Connects to addresses that were checked, and to nothing else."""
+class _Until(httpcore.NetworkStream):
+    """A connection whose every step may take what is left until `end`: a timeout alone starts anew with each byte."""
 
-    def __init__(self, private: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
-        self._private = private
+    def __init__(self, stream: httpcore.NetworkStream, end: float) -> None:
+        self._stream, self._end = stream, end
+
+    def _left(self) -> float:
+        return max(0.001, self._end - time.monotonic())
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Some bytes. Raises ReadTimeout, at once where the time is over."""
+        if time.monotonic() > self._end:
+            raise httpcore.ReadTimeout
+        return self._stream.read(max_bytes, self._left())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send them. Raises WriteTimeout."""
+        self._stream.write(buffer, self._left())
+
+    def close(self) -> None:
+        """End the connection."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """The same connection, encrypted."""
+        return _Until(self._stream.start_tls(ssl_context, server_hostname, self._left()), self._end)
+
+    def get_extra_info(self, info: str) -> Any:
+        """What the connection knows of itself."""
+        return self._stream.get_extra_info(info)
+
+
+class _CheckedNetwork(httpcore.SyncBackend):
+    """Connects to addresses that were checked, and to nothing else, until `end`."""
+
+    def __init__(self, private: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network], end: float) -> None:
+        self._private, self._end = private, end
 
     def connect_tcp(
         self,
@@ -55,7 +89,8 @@ class _CheckedNetwork(httpcore.SyncBackend):
         addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
         if not addresses or not all(self._allowed(address) for address in addresses):
             raise AudioError("url_refused", "the URL's host is not on the public internet")
-        return super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        stream = super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        return _Until(stream, self._end)
 
     def _allowed(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
@@ -84,7 +119,7 @@ class Fetcher:
         self, allow: Sequence[str], *, private_networks: Sequence[str] = (), timeout_s: float = 10.0, max_bytes: int
     ) -> None:
         self._allow = [urlsplit(prefix) for prefix in allow]
-        self._network = _CheckedNetwork([ipaddress.ip_network(network) for network in private_networks])
+        self._private = [ipaddress.ip_network(network) for network in private_networks]
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
 
     @classmethod
@@ -100,9 +135,10 @@ class Fetcher:
     def fetch(self, url: str) -> bytes:
         """The bytes at a URL. Raises AudioError: `url_refused`, `url_failed` or `too_large`."""
         end = time.monotonic() + self._timeout_s
+        network = _CheckedNetwork(self._private, end)
         # No pool is kept: a connection that outlives the check of its address would be reused unchecked.
         with httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context(), network_backend=self._network, max_keepalive_connections=0
+            ssl_context=ssl.create_default_context(), network_backend=network, max_keepalive_connections=0
         ) as pool:
             for _ in range(MAX_HOPS + 1):
                 self._check(url)
@@ -151,8 +187,6 @@ class Fetcher:
                 if len(data) > self._max_bytes:
                     detail = f"the URL holds more than {self._max_bytes} bytes"
                     raise AudioError("too_large", detail, limit=self._max_bytes)
-                if time.monotonic() > end:
-                    raise self._timed_out()
             return None, bytes(data)
 
     def _timed_out(self) -> AudioError:
