@@ -29,7 +29,10 @@ _OPERATORS = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "exists", "cont
 
 @dataclass(frozen=True)
 class FilterLimits:
-    """Bounds on one filter: nesting, conditions in all, listed values in all, characters of a name or string."""
+    """Bounds on one filter: nesting, conditions in all, listed values in all, characters of a name or string.
+
+    A part that asks for nothing counts as a condition: it is none the less a term of what the backend is asked.
+    """
 
     max_depth: int = 16
     max_conditions: int = 256
@@ -112,6 +115,8 @@ class _Parser:
             raise FilterError(path, f"must be an object, not {type(obj).__name__}")
         if depth > self._limits.max_depth:
             raise FilterError(path, f"nested deeper than {self._limits.max_depth}")
+        if not obj:
+            self._count(path)
         parts = [part for key, value in obj.items() for part in self._entry(key, value, path, depth)]
         return parts[0] if len(parts) == 1 else All(tuple(parts))
 
@@ -134,9 +139,7 @@ class _Parser:
         return [self._condition(key, op, operand, f"{here}.{op}") for op, operand in value.items()]
 
     def _condition(self, field: str, op: Any, operand: Any, path: str) -> Condition:
-        self._conditions += 1
-        if self._conditions > self._limits.max_conditions:
-            raise FilterError(path, f"more than {self._limits.max_conditions} conditions")
+        self._count(path)
         if op not in _OPERATORS:
             raise FilterError(path, f"unknown operator; use one of {', '.join(_OPERATORS)}")
         if op in ("in", "nin"):
@@ -153,6 +156,11 @@ class _Parser:
             raise FilterError(path, "needs a number or a string")
         stored: Op = "in" if op == "eq" else "nin" if op == "ne" else cast(Op, op)
         return Condition(field, stored, (value,))
+
+    def _count(self, path: str) -> None:
+        self._conditions += 1
+        if self._conditions > self._limits.max_conditions:
+            raise FilterError(path, f"more than {self._limits.max_conditions} conditions")
 
     def _scalar(self, value: Any, path: str) -> JsonScalar:
         if isinstance(value, (list, Mapping)):

@@ -168,6 +168,10 @@ def test_limits_bound_depth_conditions_and_values() -> None:
         parse_filter(deep, limits=FilterLimits(max_depth=4))
     with pytest.raises(FilterError, match="more than 2 conditions"):
         parse_filter({"a": 1, "b": {"gt": 1, "lt": 3}}, limits=FilterLimits(max_conditions=2))
+    parse_filter({"any": [{}, {"not": {}}]}, limits=FilterLimits(max_conditions=2))
+    for empty in ({"any": [{}, {}, {}]}, {"all": [{"not": {}}, {"any": [{}]}], "not": {}}, {"a": 1, "all": [{}, {}]}):
+        with pytest.raises(FilterError, match="more than 2 conditions"):
+            parse_filter(empty, limits=FilterLimits(max_conditions=2))
     with pytest.raises(FilterError, match="more than 3 listed values"):
         parse_filter({"a": [1, 2], "b": [1, 2]}, limits=FilterLimits(max_values=3))
     with pytest.raises(FilterError, match="longer than 3"):
@@ -183,7 +187,8 @@ def test_the_largest_filter_allowed_runs(shared: Store) -> None:
     deep: dict[str, Any] = wide
     for _ in range(limits.max_depth - 2):
         deep = {"all": [deep]}
-    for where in (wide, long, deep):
+    empty = {"any": [{"not": {}}] * (limits.max_conditions - 1) + [{}]}
+    for where in (wide, long, deep, empty):
         assert [item.id for item in shared.list_items("big", where=parse_filter(where))[0]] == ["one"]
     shared.delete_collection("big")
 

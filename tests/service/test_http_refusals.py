@@ -178,6 +178,8 @@ def test_bad_parameters_are_named(shelf: tuple[httpx.Client, str]) -> None:
         ({"cursor": "made up"}, "invalid-cursor", "cursor"),
         ({"filter": "[]"}, "invalid-request", "filter"),
         ({"filter": '{"x": 1}'}, "unknown-field", "filter.x"),
+        ({"filter": '{"all": [' + ", ".join(["{}"] * 1200) + "]}"}, "invalid-filter", "filter.all[256]"),
+        ({"filter": '{"not": ' * 100 + "{}" + "}" * 100}, "invalid-filter", "filter" + ".not" * 16),
     ]
     for params, slug, field in cases:
         refused(client.get(f"{path}/items", params=params), 422, slug, field=field)

@@ -189,6 +189,7 @@ def test_diverse_hits_are_not_copies(client: httpx.Client, collection: str) -> N
         ({"query": "a", "filter": {"age": {"over": 5}}}, "invalid-filter", "filter.age.over"),
         ({"query": "a", "filter": {"aeg": 5}}, "unknown-field", "filter.aeg"),
         ({"query": "a", "filter": []}, "invalid-request", "filter"),
+        ({"query": "a", "filter": {"any": [{}] * 1200}}, "invalid-filter", "filter.any[256]"),
     ],
 )
 def test_refusals_name_the_field(library: tuple[httpx.Client, str], body: dict, slug: str, field: str) -> None:
