@@ -22,9 +22,12 @@ from service.jobs.errors import SourceError
 NEEDED: Final = ("id", "duration_s")
 VECTORS: Final = ("segments", "embedding")
 """One of these; the first where a file has both."""
+SEGMENT: Final = ("start_s", "end_s", "vector")
 OPTIONAL: Final = ("identity", "metadata", "filename", "content_sha256")
 BATCH_ROWS: Final = 256
 _IDENTITY_KEYS: Final = (b"identity", b"clsp.identity")
+_TEXT: Final = frozenset({"string", "large_string", "string_view", "null"})
+"""Types of a column of strings; nothing but nulls has one of its own, and such rows are refused one by one."""
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 INSTALL: Final = "reading Parquet needs pyarrow: pip install 'clsp-service[parquet]'"
 
@@ -88,11 +91,14 @@ def rows(file: IO[bytes], name: str, wanted: Sequence[int]) -> Iterator[Row]:
 
 def _row(number: int, values: dict[str, Any], stated: str | None) -> Row:
     found_id = values["id"]
+    identity = values.get("identity") or stated
     try:
-        duration_s = float(values["duration_s"])
+        duration_s = _seconds(values["duration_s"], "duration_s")
         segments = _segments(values, duration_s)
         metadata = _metadata(values.get("metadata"))
-    except (TypeError, ValueError) as error:
+        if not isinstance(identity, str | None):
+            raise ValueError("`identity` is not a string")
+    except ValueError as error:
         return Row(number, found_id, error=str(error))
     filename, sha256 = values.get("filename"), values.get("content_sha256")
     return Row(
@@ -100,7 +106,7 @@ def _row(number: int, values: dict[str, Any], stated: str | None) -> Row:
         found_id,
         segments,
         duration_s,
-        identity=values.get("identity") or stated,
+        identity=identity,
         metadata=metadata,
         filename=filename if isinstance(filename, str) else None,
         content_sha256=sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else None,
@@ -108,18 +114,29 @@ def _row(number: int, values: dict[str, Any], stated: str | None) -> Row:
 
 
 def _segments(values: dict[str, Any], duration_s: float) -> list[tuple[float, float, NDArray[np.float64]]]:
-    """Raises ValueError and TypeError that say what is wrong."""
+    """Raises ValueError that says what is wrong."""
     if not (math.isfinite(duration_s) and duration_s > 0):
         raise ValueError("`duration_s` is not above 0")
     if "segments" not in values:
         return [(0.0, duration_s, _vector(values["embedding"], "embedding"))]
-    found = [
-        (float(one["start_s"]), float(one["end_s"]), _vector(one["vector"], f"segments[{i}].vector"))
-        for i, one in enumerate(values["segments"] or ())
-    ]
+    found = [_segment(one, f"segments[{i}]") for i, one in enumerate(values["segments"] or ())]
     if not found:
         raise ValueError("`segments` is empty")
     return found
+
+
+def _segment(one: dict[str, Any] | None, name: str) -> tuple[float, float, NDArray[np.float64]]:
+    if one is None:
+        raise ValueError(f"`{name}` is null")
+    start_s, end_s = (_seconds(one[key], f"{name}.{key}") for key in ("start_s", "end_s"))
+    return start_s, end_s, _vector(one["vector"], f"{name}.vector")
+
+
+def _seconds(value: Any, name: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` is not a number") from None
 
 
 def _vector(value: Any, name: str) -> NDArray[np.float64]:
@@ -156,13 +173,40 @@ def _opened(file: IO[bytes], name: str) -> Any:
     with _reading(name):
         file.seek(0)
         opened = pq.ParquetFile(file)
-    present = opened.schema_arrow.names
+    _check_columns(opened.schema_arrow, name)
+    return opened
+
+
+def _check_columns(schema: Any, name: str) -> None:
+    """Raise SourceError where no row of such columns could be read."""
+    present = schema.names
     missing = [one for one in NEEDED if one not in present]
     if not set(VECTORS) & set(present):
         missing.append("embedding (or segments)")
     if missing:
         raise SourceError(f"{name} has no column {', '.join(missing)}")
-    return opened
+    types = dict(zip(present, schema.types, strict=True))
+    if not _is_text(types["id"]):
+        raise SourceError(f"{name}: `id` is {types['id']}; it has to be a string")
+    if "segments" in types and not _fields(types["segments"]).issuperset(SEGMENT):
+        wanted = ", ".join(SEGMENT)
+        raise SourceError(f"{name}: `segments` is {types['segments']}; it has to be a list of structs of {wanted}")
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return str(kind) in _TEXT
+
+
+def _fields(kind: Any) -> set[str]:
+    """The names in the structs that a list is of."""
+    from pyarrow import types
+
+    inner = getattr(kind, "value_type", None)
+    return {one.name for one in inner} if inner is not None and types.is_struct(inner) else set()
 
 
 class _reading:  # noqa: N801  (a context manager, used like a function)

@@ -145,6 +145,50 @@ def test_a_file_that_is_no_parquet_is_refused_at_the_door(own: Server, root: Pat
     assert "duration_s, embedding (or segments)" in refused(answer, 422, "invalid-source")["detail"]
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"id": 7}, "`id` is int64; it has to be a string"),
+        ({"id": b"e0000"}, "`id` is binary; it has to be a string"),
+        ({"segments": [{"start": 0.0, "end": 1.0, "vector": [1.0]}]}, "list of structs of start_s, end_s, vector"),
+        ({"segments": [[1.0]]}, "list of structs of start_s, end_s, vector"),
+    ],
+)
+def test_columns_that_no_row_can_be_read_from_are_refused_at_the_door(
+    own: Server, root: Path, values: dict[str, Any], said: str
+) -> None:
+    own.client.put("/v1/collections/voices")
+    write(root / "types.parquet", [rows(1, identity(own))[0] | values])
+    body = {"kind": "parquet", "path": "lib/types.parquet"}
+    problem = refused(own.client.post("/v1/collections/voices/ingest", json=body), 422, "invalid-source", field="path")
+    assert "lib/types.parquet: " in problem["detail"] and said in problem["detail"]
+
+
+def test_what_a_row_lacks_is_on_the_report(own: Server, root: Path) -> None:
+    segment = {"start_s": 0.0, "end_s": 1.0, "vector": [1.0] * 512}
+    values = [
+        row | {"segments": segments}
+        for row, segments in zip(
+            rows(5, identity(own)), ([segment], [None], [segment | {"end_s": None}], None, [segment]), strict=True
+        )
+    ]
+    values[4]["id"] = None
+    write(root / "lacking.parquet", values)
+    job = ended(own.client, start(own.client, "lib/lacking.parquet", "parquet", "lacking"))
+    assert (job["state"], job["added"], job["refused"]) == ("succeeded", 1, 4)
+    said = [row["error"]["detail"].partition(": ")[2] for row in refusals(own.client, job)]
+    assert said == [
+        "`segments[0]` is null",
+        "`segments[0].end_s` is not a number",
+        "`segments` is empty",
+        "it has no `id`",
+    ]
+    write(root / "binary.parquet", [row | {"identity": row["identity"].encode()} for row in rows(1, identity(own))])
+    job = ended(own.client, start(own.client, "lib/binary.parquet", "parquet", "lacking"))
+    (why,) = [row["error"]["detail"] for row in refusals(own.client, job)]
+    assert (job["state"], why.partition(": ")[2]) == ("succeeded", "`identity` is not a string")
+
+
 def test_without_pyarrow_it_says_what_to_install(own: Server, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own.client.put("/v1/collections/voices")
     write(root / "good.parquet", rows(1, identity(own)))
