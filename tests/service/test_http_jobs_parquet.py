@@ -119,6 +119,39 @@ def test_what_cannot_be_compared_or_stored_is_refused_by_row(own: Server, root: 
     }
 
 
+@pytest.mark.parametrize(
+    "corrected",
+    [
+        {"duration_s": 3.5},
+        {"filename": "other.wav"},
+        {"filename": None},
+        {"segments": [(0.0, 2.0), (1.5, 2.5)]},
+    ],
+)
+def test_a_corrected_row_replaces_what_was_said_of_its_vectors(
+    own: Server, root: Path, corrected: dict[str, Any]
+) -> None:
+    values = rows(2, identity(own))
+    for row in values:
+        vector = row.pop("embedding")
+        row["segments"] = [{"start_s": at, "end_s": at + 1.5, "vector": vector} for at in (0.0, 1.0)]
+    write(root / "corrected" / "x.parquet", values)
+    ended(own.client, start(own.client, "lib/corrected", "parquet", "corrected"))
+    if "segments" in corrected:
+        for segment, (start_s, end_s) in zip(values[0]["segments"], corrected["segments"], strict=True):
+            segment |= {"start_s": start_s, "end_s": end_s}
+    else:
+        values[0] |= corrected
+    write(root / "corrected" / "x.parquet", values)
+    job = ended(own.client, start(own.client, "lib/corrected", "parquet", "corrected"))
+    assert (job["replaced"], job["unchanged"]) == (1, 1)
+    item = own.client.get("/v1/collections/corrected/items/e0000").json()
+    assert (item["duration_s"], item["filename"]) == (values[0]["duration_s"], values[0]["filename"])
+    query = {"query": [{"vector": values[0]["segments"][0]["vector"]}], "top_k": 1}
+    (hit,) = own.client.post("/v1/collections/corrected/search", json=query).json()["hits"]
+    assert hit["segment"] in [{name: one[name] for name in ("start_s", "end_s")} for one in values[0]["segments"]]
+
+
 def test_metadata_as_json_and_identity_of_the_file(own: Server, root: Path) -> None:
     values = rows(3, "")
     for number, row in enumerate(values):
