@@ -1,11 +1,16 @@
-"""`clsp index`: plan, tune, rebuild, back up and restore the vector index of a data folder."""
+"""`clsp index`: plan, tune, rebuild, back up and restore the vector index of a data folder.
+
+What is not said on the command line is as in `Defaults`. Whoever offers these commands hands them in, as the context's
+`obj`: how the service that owns the folder is set, this room cannot know.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,50 +35,66 @@ index_app = typer.Typer(
 )
 console = Console(width=120) if not Console().is_terminal else Console()
 
+
+@dataclass(frozen=True)
+class Defaults:
+    """The data folder and the settings of its indexes, where options do not say otherwise."""
+
+    data_dir: Path = Path("data")
+    settings: IndexSettings = field(default_factory=IndexSettings)
+
+    def but(self, memory_mib: int | None, flat_mib: int | None) -> IndexSettings:
+        """The settings with what options say."""
+        memory_bytes = self.settings.memory_bytes if memory_mib is None else memory_mib * MIB
+        flat_bytes = self.settings.flat_bytes if flat_mib is None else flat_mib * MIB
+        return replace(self.settings, memory_bytes=memory_bytes, flat_bytes=flat_bytes)
+
+
+FromDefaults = Callable[[], Defaults]
+"""What the context's `obj` is; called by commands that run, so that --help works whatever is set."""
+
 DataDir = Annotated[
-    Path, typer.Option("--data-dir", envvar="CLSP_DATA_DIR", help="Folder of the catalog and the audio.")
+    Path | None, typer.Option("--data-dir", help="Folder of the catalog and the audio (CLSP_DATA_DIR).")
 ]
 MemoryMib = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--memory-mib", min=0, envvar="CLSP_INDEX_MEMORY_MIB", help="Memory for all indexes; 0: half of the machine's."
+        "--memory-mib", min=0, help="Memory for all indexes; 0: half of the machine's (CLSP_INDEX_MEMORY_MIB)."
     ),
 ]
 FlatMib = Annotated[
-    int, typer.Option("--flat-mib", min=1, envvar="CLSP_INDEX_FLAT_MIB", help="Vectors that are scanned whole.")
+    int | None, typer.Option("--flat-mib", min=1, help="Vectors that are scanned whole (CLSP_INDEX_FLAT_MIB).")
 ]
-FLAT_MIB = IndexSettings.flat_bytes // MIB
 Collection = Annotated[str | None, typer.Argument(help="One collection; all of them if not given.")]
-DATA = Path("data")
 
 
 @index_app.command()
 def plan(
+    context: typer.Context,
     collection: Collection = None,
-    data_dir: DataDir = DATA,
-    memory_mib: MemoryMib = 0,
-    flat_mib: FlatMib = FLAT_MIB,
+    data_dir: DataDir = None,
+    memory_mib: MemoryMib = None,
+    flat_mib: FlatMib = None,
     vectors: Annotated[
         int | None, typer.Option(min=0, help="Plan for this many vectors instead of a folder's.")
     ] = None,
     dim: Annotated[int, typer.Option(min=1, help="Their dimensions, with --vectors.")] = 512,
 ) -> None:
     """Say which index each collection gets and why; reads only, also while a service runs."""
-    settings = IndexSettings(memory_bytes=memory_mib * MIB, flat_bytes=flat_mib * MIB)
+    defaults = _defaults(context)
+    settings = defaults.but(memory_mib, flat_mib)
     if vectors is not None:
         _print_plans([("(what if)", make_plan(vectors, dim, settings), None)])
         return
     with _errors():
-        file = data_dir / "catalog.sqlite"
-        if not file.is_file():
-            raise IndexingError(f"{data_dir} holds no catalog.sqlite; name the folder with --data-dir")
-        with closing(open_catalog(file)) as connection:
+        folder = _library(data_dir or defaults.data_dir)
+        with closing(open_catalog(folder / "catalog.sqlite")) as connection:
             infos = [catalog.collection_info(connection, row.name) for row in catalog.collection_rows(connection)]
             keys = {row.name: row.pk for row in catalog.collection_rows(connection)}
             if collection is not None:
                 infos = [catalog.collection_info(connection, collection)]
         total = sum(info.segments * info.dim for info in infos) or 1
-        snapshots = SnapshotFolder(data_dir / "index")
+        snapshots = SnapshotFolder(folder / "index")
         rows = []
         for info in infos:
             share = int(settings.budget() * info.segments * info.dim / total)
@@ -84,27 +105,35 @@ def plan(
 
 @index_app.command()
 def tune(
+    context: typer.Context,
     collection: Collection = None,
-    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="Wanted recall@10 against exact search.")] = 0.95,
-    data_dir: DataDir = DATA,
-    memory_mib: MemoryMib = 0,
-    flat_mib: FlatMib = FLAT_MIB,
+    recall: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1.0, help="Wanted recall@10 against exact search (CLSP_INDEX_RECALL)."),
+    ] = None,
+    data_dir: DataDir = None,
+    memory_mib: MemoryMib = None,
+    flat_mib: FlatMib = None,
 ) -> None:
     """Measure searches for the collection's own vectors and keep the least effort that reaches the recall."""
-    with _errors(), _store(data_dir, memory_mib, flat_mib) as store:
+    defaults = _defaults(context)
+    wanted = defaults.settings.target_recall if recall is None else recall
+    with _errors(), _store(data_dir or defaults.data_dir, defaults.but(memory_mib, flat_mib)) as store:
         for name in _names(store, collection):
-            _print_facts(name, store.upkeep.tune(name, recall))
+            _print_facts(name, store.upkeep.tune(name, wanted))
 
 
 @index_app.command()
 def rebuild(
+    context: typer.Context,
     collection: Collection = None,
-    data_dir: DataDir = DATA,
-    memory_mib: MemoryMib = 0,
-    flat_mib: FlatMib = FLAT_MIB,
+    data_dir: DataDir = None,
+    memory_mib: MemoryMib = None,
+    flat_mib: FlatMib = None,
 ) -> None:
     """Build the index anew from the catalog and save it."""
-    with _errors(), _store(data_dir, memory_mib, flat_mib) as store:
+    defaults = _defaults(context)
+    with _errors(), _store(data_dir or defaults.data_dir, defaults.but(memory_mib, flat_mib)) as store:
         for name in _names(store, collection):
             started = time.monotonic()
             facts = store.upkeep.rebuild(name)
@@ -114,26 +143,31 @@ def rebuild(
 
 @index_app.command()
 def backup(
-    target: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")], data_dir: DataDir = DATA
+    context: typer.Context,
+    target: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    data_dir: DataDir = None,
 ) -> None:
     """Copy catalog, audio, index and ingest jobs to a folder, also while a service runs and writes.
 
     Settings and the model bundle are not part of it.
     """
     with _errors():
-        _print_report(f"backed up to {target}", backups.backup(data_dir, target))
+        _print_report(f"backed up to {target}", backups.backup(data_dir or _defaults(context).data_dir, target))
 
 
 @index_app.command()
 def restore(
-    source: Annotated[Path, typer.Argument(help="Folder that `clsp index backup` wrote.")], data_dir: DataDir = DATA
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="Folder that `clsp index backup` wrote.")],
+    data_dir: DataDir = None,
 ) -> None:
     """Check a backup and make a data folder of it, which must not exist yet; then start the service on it.
 
     Ingest jobs that had not ended when the backup was taken go on.
     """
+    folder = data_dir or _defaults(context).data_dir
     with _errors():
-        _print_report(f"restored to {data_dir}", backups.restore(source, data_dir))
+        _print_report(f"restored to {folder}", backups.restore(source, folder))
 
 
 @contextmanager
@@ -148,18 +182,22 @@ def _errors() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _store(data_dir: Path, memory_mib: int, flat_mib: int) -> LocalStore:
-    if not (data_dir / "catalog.sqlite").is_file():
-        raise IndexingError(f"{data_dir} holds no catalog.sqlite; name the folder with --data-dir")
+def _defaults(context: typer.Context) -> Defaults:
+    given: FromDefaults = context.obj or Defaults
+    return given()
+
+
+def _library(folder: Path) -> Path:
+    if not (folder / "catalog.sqlite").is_file():
+        raise IndexingError(f"{folder} holds no catalog.sqlite; name the folder with --data-dir")
+    return folder
+
+
+def _store(folder: Path, settings: IndexSettings) -> LocalStore:
     # Nothing else runs in this process: every core may build, and here.
-    settings = IndexSettings(
-        memory_bytes=memory_mib * MIB,
-        flat_bytes=flat_mib * MIB,
-        build_threads=len(os.sched_getaffinity(0)),
-        build_apart=False,
-        background=False,
-    )
-    return LocalStore(data_dir, settings=settings)
+    threads = len(os.sched_getaffinity(0))
+    alone = replace(settings, build_threads=threads, build_apart=False, background=False)
+    return LocalStore(_library(folder), settings=alone)
 
 
 def _names(store: LocalStore, collection: str | None) -> list[str]:

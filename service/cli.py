@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,10 @@ from service.cli_client import HANDLED, CliError
 from service.cli_doctor import data_folder, doctor
 from service.cli_output import console, print_error
 from service.corpus import command as corpus
+
+if TYPE_CHECKING:
+    from index.cli import Defaults
+    from service.settings import Settings
 
 app = typer.Typer(
     help="Search, classify and score speech by how it sounds.",
@@ -49,16 +53,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (CLSP_PORT).")] = None,
 ) -> None:
     """Run the service. All other settings are environment variables: see docs/operations.md."""
-    from pydantic import ValidationError
-
-    from service.settings import Settings
-
-    given = {"bundle": bundle, "data_dir": data_dir, "host": host, "port": port}
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        faults = [f"CLSP_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-        raise CliError("The settings cannot be used\n" + "\n".join(faults)) from error
+    settings = _settings(bundle=bundle, data_dir=data_dir, host=host, port=port)
     import uvicorn
 
     from model_export.bundle import BundleError
@@ -94,6 +89,30 @@ app.command()(corpus.embed_corpus)
 app.command()(corpus.load_corpus)
 
 
+def _settings(**given: Any) -> Settings:
+    """The settings, with what options say where they are not None. Raises CliError."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        faults = [f"CLSP_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise CliError("The settings cannot be used\n" + "\n".join(faults)) from error
+
+
+def _index_defaults() -> Defaults:
+    from index.cli import Defaults
+
+    settings = _settings()
+    return Defaults(settings.data_dir, settings.indexing())
+
+
+_HANDED_IN: dict[str, Callable[[], Any]] = {"index": _index_defaults}
+"""What rooms that must not know of the settings get of them, by the command's name, when they ask."""
+
+
 def _plugin(entry: EntryPoint) -> Callable[[typer.Context], None]:
     """A command that imports another room only when it is called, and hands all arguments over to it."""
 
@@ -113,7 +132,7 @@ def _plugin(entry: EntryPoint) -> Callable[[typer.Context], None]:
             command, target = target, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
             target.command()(command)
         try:
-            target(args=ctx.args, prog_name=f"clsp {entry.name}")
+            target(args=ctx.args, prog_name=f"clsp {entry.name}", obj=_HANDED_IN.get(entry.name))
         except (OSError, ValueError) as error:
             # Absent files, and what the rooms refuse: all their errors are ValueErrors that say what is wrong.
             raise CliError(f"`clsp {entry.name}` failed\n{error}") from error
