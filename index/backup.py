@@ -127,7 +127,8 @@ def _gather_media(source: Path, target: Path) -> None:
 
 
 def _others(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*.sqlite"))
+    # A folder with a catalog is another library, or a backup that somebody keeps here.
+    return sorted(file for file in folder.glob("*/*.sqlite") if not (file.parent / "catalog.sqlite").exists())
 
 
 def _copy_database(source: Path, copy: Path) -> None:
@@ -163,7 +164,7 @@ def _copy_catalog(folder: Path, partial: Path) -> BackupReport:
 
 
 def _report(copy: Path, partial: Path) -> BackupReport:
-    with closing(open_catalog(copy)) as connection:
+    with closing(_open_copy(copy)) as connection:
         infos = [catalog.collection_info(connection, row.name) for row in catalog.collection_rows(connection)]
     media = [file.stat().st_size for file in (partial / "media").glob("??/*")]
     return BackupReport(
@@ -180,8 +181,13 @@ def _report(copy: Path, partial: Path) -> BackupReport:
 
 
 def _media_of(catalog_file: Path) -> set[str]:
-    with closing(open_catalog(catalog_file)) as connection:
+    with closing(_open_copy(catalog_file)) as connection:
         return catalog.all_media(connection)
+
+
+def _open_copy(path: Path) -> sqlite3.Connection:
+    """For reading what nobody writes any more: without the files that SQLite puts beside a database in use."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
 
 
 def _summed(partial: Path) -> list[Path]:

@@ -157,6 +157,23 @@ def test_what_a_job_struck_off_is_in_the_catalog_of_the_same_backup(tmp_path: Pa
     assert stored > 0
 
 
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_backups_in_the_data_folder_itself_are_not_part_of_the_next(data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "data"))
+    reports = [backup(copy, copy / name) for name in ("first", "second")]
+    for folder in (copy / "backups", copy / "backups" / "deeper"):
+        folder.mkdir()
+    reports.append(backup(copy, copy / "backups" / "third"))
+    assert len({report.other_bytes for report in reports}) == 1
+    for name in ("first", "second", "backups/third"):
+        assert _names(copy / name) == {"backup.json", "catalog.sqlite", "index", "jobs", "media"}
+    restore(copy / "second", tmp_path / "new")
+    check_same(tmp_path / "new")
+
+
 def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
