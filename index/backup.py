@@ -19,10 +19,12 @@ from typing import Any
 from index import catalog
 from index.database import storage_errors
 from index.errors import StorageFailed
-from index.files import checksums, fsync_folder, fsync_tree, link_or_copy, sha256_of
+from index.files import checksums, link_or_copy, sha256_of
 from index.source import open_catalog
+from index.whole import whole_folder
 
 FORMAT = 1
+CATALOG = "catalog.sqlite"
 MARK = "backup.json"
 # Rounds of copying the catalog again because media it refers to went away in between.
 _ROUNDS = 5
@@ -44,14 +46,14 @@ class BackupReport:
 
 
 def backup(folder: Path, target: Path) -> BackupReport:
-    """Write a backup of the data folder `folder`; `target` appears only when it is complete and on the disk.
+    """Write a backup of the data folder `folder`; `target` is one only when it is complete and on the disk.
 
     Raises:
         StorageFailed: no catalog in `folder`, something already at `target`, or the disk refused.
     """
-    if not (folder / "catalog.sqlite").is_file():
-        raise StorageFailed(f"{folder} holds no catalog.sqlite")
-    with storage_errors(), _beside(target) as partial:
+    if not (folder / CATALOG).is_file():
+        raise StorageFailed(f"{folder} holds no {CATALOG}")
+    with storage_errors(), whole_folder(target, MARK) as partial:
         # Snapshots first: an index older than the catalog catches up from it, a newer one would be refused.
         _copy_snapshots(folder / "index", partial / "index")
         _gather_media(folder / "media", partial / "media")
@@ -70,42 +72,19 @@ def restore(source: Path, folder: Path) -> BackupReport:
         StorageFailed: not a backup, damaged, of a newer version, `folder` is in use, or the disk refused.
     """
     told = _read_mark(source)
-    with storage_errors(), _beside(folder) as partial:
+    with storage_errors(), whole_folder(folder, CATALOG) as partial:
         for name, sums in told["files"].items():
             if checksums(source / name) != sums:
                 raise StorageFailed(f"{source / name} is damaged")
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, partial / name)
         (partial / "media").mkdir(exist_ok=True)
-        for sha256 in _media_of(partial / "catalog.sqlite"):
+        for sha256 in _media_of(partial / CATALOG):
             kept = source / "media" / sha256[:2] / sha256
             if not kept.is_file() or sha256_of(kept) != sha256:
                 raise StorageFailed(f"{kept} is damaged or missing")
             link_or_copy(kept, partial / "media" / sha256[:2] / sha256)
     return BackupReport(**told["report"])
-
-
-class _beside:  # noqa: N801
-    """A folder that gets the name of `target` when the block ends well, and is removed when it does not."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._partial = target.with_name(f"{target.name}.partial")
-
-    def __enter__(self) -> Path:
-        if self._target.exists() and (not self._target.is_dir() or any(self._target.iterdir())):
-            raise StorageFailed(f"{self._target} already exists; give the name of a folder that does not")
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
-        return self._partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            return
-        fsync_tree(self._partial)
-        self._partial.rename(self._target)
-        fsync_folder(self._target.parent)
 
 
 def _copy_snapshots(source: Path, target: Path) -> None:
@@ -128,7 +107,7 @@ def _gather_media(source: Path, target: Path) -> None:
 
 def _others(folder: Path) -> list[Path]:
     # A folder with a catalog is another library, or a backup that somebody keeps here.
-    return sorted(file for file in folder.glob("*/*.sqlite") if not (file.parent / "catalog.sqlite").exists())
+    return sorted(file for file in folder.glob("*/*.sqlite") if not (file.parent / CATALOG).exists())
 
 
 def _copy_database(source: Path, copy: Path) -> None:
@@ -142,10 +121,10 @@ def _copy_database(source: Path, copy: Path) -> None:
 
 def _copy_catalog(folder: Path, partial: Path) -> BackupReport:
     """Copy the catalog, then the media that came since they were gathered; again if one of them went as well."""
-    copy = partial / "catalog.sqlite"
+    copy = partial / CATALOG
     for _ in range(_ROUNDS):
         copy.unlink(missing_ok=True)
-        _copy_database(folder / "catalog.sqlite", copy)
+        _copy_database(folder / CATALOG, copy)
         wanted = _media_of(copy)
         missing = [one for one in wanted if not (partial / "media" / one[:2] / one).is_file()]
         try:
@@ -191,7 +170,7 @@ def _open_copy(path: Path) -> sqlite3.Connection:
 
 
 def _summed(partial: Path) -> list[Path]:
-    return [partial / "catalog.sqlite", *_others(partial), *sorted((partial / "index").iterdir())]
+    return [partial / CATALOG, *_others(partial), *sorted((partial / "index").iterdir())]
 
 
 def _read_mark(source: Path) -> dict[str, Any]:

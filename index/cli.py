@@ -144,7 +144,7 @@ def rebuild(
 @index_app.command()
 def backup(
     context: typer.Context,
-    target: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write; missing or empty.")],
     data_dir: DataDir = None,
 ) -> None:
     """Copy catalog, audio, index and ingest jobs to a folder, also while a service runs and writes.
@@ -161,7 +161,7 @@ def restore(
     source: Annotated[Path, typer.Argument(help="Folder that `clsp index backup` wrote.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Check a backup and make a data folder of it, which must not exist yet; then start the service on it.
+    """Check a backup and make a data folder of it, which is missing or empty; then start the service on it.
 
     Ingest jobs that had not ended when the backup was taken go on.
     """

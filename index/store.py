@@ -36,6 +36,7 @@ from index.validate import (
     is_item_id,
     patched_metadata,
 )
+from index.whole import check_whole
 
 MAX_DIM = 65_536
 
@@ -77,6 +78,7 @@ class LocalStore:
         self._mirror = Mirror()
         with ExitStack() as undo:
             with storage_errors():
+                check_whole(folder, "catalog.sqlite")
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lock = FolderLock(folder)
             undo.callback(self._lock.release)

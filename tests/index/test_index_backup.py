@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +25,7 @@ from index.errors import StorageFailed
 from index.store import LocalStore
 from index.types import NewItem
 
+HERE = Path(__file__).parent
 DIM = 16
 VECTORS = clustered(1500, DIM)
 GROUP = 4
@@ -161,6 +166,108 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def test_an_empty_folder_that_is_there_is_filled_and_stays_the_same_one(data: Path, tmp_path: Path) -> None:
+    for name in ("copy", "new"):
+        (tmp_path / name).mkdir()
+        # As the root of a new disk has it.
+        (tmp_path / name / "lost+found").mkdir()
+    before = {name: (tmp_path / name).stat().st_ino for name in ("copy", "new")}
+    backup(data, tmp_path / "copy")
+    restore(tmp_path / "copy", tmp_path / "new")
+    assert {name: (tmp_path / name).stat().st_ino for name in before} == before
+    assert _names(tmp_path / "copy") == {"backup.json", "catalog.sqlite", "index", "jobs", "lost+found", "media"}
+    assert _names(tmp_path / "new") == {"catalog.sqlite", "index", "jobs", "lost+found", "media"}
+    assert _names(tmp_path) == {"copy", "new"}
+    check_same(tmp_path / "new")
+
+
+def test_what_is_restored_into_an_empty_folder_in_vain_leaves_it_empty(data: Path, tmp_path: Path) -> None:
+    backup(data, tmp_path / "copy")
+    (tmp_path / "new").mkdir()
+    _flip(next((tmp_path / "copy").glob("media/??/*")))
+    with pytest.raises(StorageFailed, match="damaged"):
+        restore(tmp_path / "copy", tmp_path / "new")
+    assert not _names(tmp_path / "new")
+
+
+MOUNTED = """
+    import os, sys
+    from pathlib import Path
+    from index.backup import backup, restore
+    from test_index_backup import check_same
+
+    data, copy, new = map(Path, sys.argv[1:])
+    assert os.path.ismount(copy) and os.path.ismount(new)
+    report = backup(data, copy)
+    assert restore(copy, new) == report
+    check_same(new)
+    print(sorted(path.name for path in new.parent.iterdir()))
+"""
+
+
+def test_file_systems_of_their_own_are_backed_up_to_and_restored_to(data: Path, tmp_path: Path) -> None:
+    """As the volume of a container is, whose name cannot be given to another folder."""
+    if shutil.which("unshare") is None:
+        pytest.skip("needs `unshare` to mount file systems of its own")
+    folders = [tmp_path / "mounts" / name for name in ("copy", "new")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    mounts = " && ".join(f"mount -t tmpfs none '{folder}'" for folder in folders)
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mounts], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    words = " ".join(f"'{word}'" for word in (sys.executable, tmp_path / "script.py", data, *folders))
+    (tmp_path / "script.py").write_text(textwrap.dedent(MOUNTED), "utf-8")
+    environment = {"PYTHONPATH": f"{HERE}:{HERE.parent.parent}", "PATH": "/usr/bin:/bin"}
+    inside = ["unshare", "-rm", "sh", "-c", f"{mounts} && exec {words}"]
+    done = subprocess.run(inside, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "['copy', 'new']\n"
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from index.backup import restore
+
+    left = int(sys.argv[3])
+
+    def watch(event, arguments):
+        global left
+        if event == "os.rename":
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    restore(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_a_restore_that_was_killed_is_not_taken_for_a_library_and_can_be_repeated(
+    data: Path, tmp_path: Path, moved: int
+) -> None:
+    backup(data, tmp_path / "copy")
+    new = tmp_path / "new"
+    new.mkdir()
+    words = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / "copy"), str(new), str(moved)]
+    done = subprocess.run(words, capture_output=True, cwd=HERE.parent.parent)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(_names(new)) == moved + 1
+    for _ in range(2):
+        with pytest.raises(StorageFailed, match="restore it again, or empty the folder"):
+            LocalStore(new)
+    # What somebody else has put there since is not for a restore to remove.
+    (new / "notes.txt").write_text("mine")
+    with pytest.raises(StorageFailed, match="already exists"):
+        restore(tmp_path / "copy", new)
+    assert len(_names(new)) == moved + 2
+    (new / "notes.txt").unlink()
+    restore(tmp_path / "copy", new)
+    assert _names(new) == {"catalog.sqlite", "index", "jobs", "media"}
+    check_same(new)
+
+
 def test_backups_in_the_data_folder_itself_are_not_part_of_the_next(data: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(data, tmp_path / "data"))
     reports = [backup(copy, copy / name) for name in ("first", "second")]
@@ -207,6 +314,20 @@ def test_what_is_no_backup_or_in_the_way_is_refused(data: Path, tmp_path: Path) 
             call()
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
     check_same(data)
+
+
+def test_the_folder_one_is_in_is_named_as_any_other(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    backup(data, Path())
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    restore(tmp_path / "here", Path())
+    check_same(tmp_path / "there")
+    with pytest.raises(StorageFailed, match=r"^\. already exists"):
+        backup(data, Path())
 
 
 def test_commands(data: Path, tmp_path: Path) -> None:
