@@ -14,7 +14,6 @@ import sqlite3
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from index import catalog
 from index.database import storage_errors
@@ -71,9 +70,9 @@ def restore(source: Path, folder: Path) -> BackupReport:
     Raises:
         StorageFailed: not a backup, damaged, of a newer version, `folder` is in use, or the disk refused.
     """
-    told = _read_mark(source)
+    report, files = _read_mark(source)
     with storage_errors(), whole_folder(folder, CATALOG) as partial:
-        for name, sums in told["files"].items():
+        for name, sums in files.items():
             if checksums(source / name) != sums:
                 raise StorageFailed(f"{source / name} is damaged")
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,7 @@ def restore(source: Path, folder: Path) -> BackupReport:
             if not kept.is_file() or sha256_of(kept) != sha256:
                 raise StorageFailed(f"{kept} is damaged or missing")
             link_or_copy(kept, partial / "media" / sha256[:2] / sha256)
-    return BackupReport(**told["report"])
+    return report
 
 
 def _copy_snapshots(source: Path, target: Path) -> None:
@@ -173,11 +172,20 @@ def _summed(partial: Path) -> list[Path]:
     return [partial / CATALOG, *_others(partial), *sorted((partial / "index").iterdir())]
 
 
-def _read_mark(source: Path) -> dict[str, Any]:
+def _read_mark(source: Path) -> tuple[BackupReport, dict[str, list[int]]]:
+    """What a backup says of itself, and the checksums of its files by their names."""
     try:
-        told: dict[str, Any] = json.loads((source / MARK).read_text("utf-8"))
-        if told["format"] != FORMAT:
-            raise StorageFailed(f"{source} is a backup of format {told['format']}; this version knows {FORMAT}")
-    except (OSError, ValueError, KeyError) as error:
+        told = json.loads((source / MARK).read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise StorageFailed(f"{source} is not a complete backup: {error}") from error
-    return told
+    if not isinstance(told, dict) or "format" not in told:
+        raise StorageFailed(f"{source} is not a complete backup: {MARK} does not say of which format")
+    if told["format"] != FORMAT:
+        raise StorageFailed(f"{source} is a backup of format {told['format']}; this version knows {FORMAT}")
+    try:
+        report, files = BackupReport(**told["report"]), dict(told["files"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageFailed(f"{source} is not a complete backup: {MARK} does not say what is in it") from error
+    if CATALOG not in files or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+        raise StorageFailed(f"{source} is not a backup of a library: {MARK} names other files")
+    return report, files

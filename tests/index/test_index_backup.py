@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -314,6 +315,37 @@ def test_what_is_no_backup_or_in_the_way_is_refused(data: Path, tmp_path: Path) 
             call()
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
     check_same(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("null", "not a complete backup: backup.json does not say of which format"),
+        ("[1]", "not a complete backup: backup.json does not say of which format"),
+        ('{"format": 2}', "of format 2; this version knows 1"),
+        ('{"format": 1, "report": null, "files": {}}', "not a complete backup: backup.json does not say what is in it"),
+        ('{"format": 1, "report": {"colour": 1}}', "not a complete backup: backup.json does not say what is in it"),
+        ('{"format": 1', "not a complete backup: "),
+    ],
+)
+def test_a_backup_that_says_something_else_of_itself_is_refused(
+    data: Path, tmp_path: Path, text: str, said: str
+) -> None:
+    backup(data, tmp_path / "copy")
+    (tmp_path / "copy" / "backup.json").write_text(text)
+    with pytest.raises(StorageFailed, match=said):
+        restore(tmp_path / "copy", tmp_path / "new")
+
+
+def test_a_backup_writes_nowhere_but_into_its_folder(data: Path, tmp_path: Path) -> None:
+    backup(data, tmp_path / "copy")
+    mark = tmp_path / "copy" / "backup.json"
+    told = json.loads(mark.read_text())
+    for name in ("../outside", str(tmp_path / "outside"), "index/../../../outside"):
+        mark.write_text(json.dumps(told | {"files": {**told["files"], name: []}}))
+        (tmp_path / "outside").write_text("")
+        with pytest.raises(StorageFailed, match="names other files"):
+            restore(tmp_path / "copy", tmp_path / "new")
 
 
 def test_the_folder_one_is_in_is_named_as_any_other(
