@@ -58,7 +58,8 @@ def clips(shared: Path, recipe: DataRecipe) -> list[Clip]:
 
     `shared` holds `manifest.jsonl` and the audio. Raises FileNotFoundError when it does not.
     """
-    rows = [json.loads(line) for line in (shared / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (shared / "manifest.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
     made: list[Clip] = []
     texts: list[str] = []
     for name, source in recipe.sources.items():

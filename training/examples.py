@@ -1,11 +1,11 @@
 """The training manifest as the trainer reads it: clips with facts, captions with claims, by split."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.captions.formats import jsonl
 from training.captions.profiles import profile_facts
 from training.captions.prompts import age_band
 
@@ -34,12 +34,12 @@ class TrainClip:
 def read_examples(manifest: Path) -> list[TrainClip]:
     """Clips with at least one caption, from a manifest of `training.data.Row`s.
 
-    Raises ValueError naming the line of a malformed row.
+    Raises ValueError naming the line of a malformed row, FormatError when the file can't be read.
     """
     clips = []
-    for number, line in enumerate(manifest.read_text().splitlines(), 1):
+    for number, line in jsonl.lines(manifest):
         try:
-            row = json.loads(line)
+            row = jsonl.loads(line)
             captions = [TrainCaption(c["text"], c["kind"], c.get("claims", {})) for c in row["captions"]]
             if captions:
                 path = manifest.parent / row["path"]

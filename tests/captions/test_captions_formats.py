@@ -108,6 +108,17 @@ def test_faults_name_the_line(text: str, said: str, tmp_path: Path) -> None:
         list(read_rows(tmp_path / "m.jsonl"))
 
 
+def test_a_line_ends_at_a_newline_alone_and_may_begin_with_a_mark(tmp_path: Path) -> None:
+    told = "A calm voice,\u2028then\u0085a loud one."
+    path = tmp_path / "m.jsonl"
+    path.write_text(json.dumps({"path": "a.wav", "short_captions": [told]}, ensure_ascii=False) + "\n", "utf-8-sig")
+    packed = path.with_name("m.jsonl.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    for manifest in (path, packed):
+        assert kind_of(manifest) == "jsonl"
+        assert [row["short_captions"] for row in read_rows(manifest)] == [[told]]
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="jsonl"):
         list(read_rows(tmp_path / "m.csv"))

@@ -73,6 +73,15 @@ def test_what_annotate_writes_is_read_by_the_trainer_as_it_is(clips: list[Row], 
     assert resolved(read_examples(tmp_path / "m.jsonl")) == resolved(read_clips(tmp_path / "m.jsonl"))
 
 
+def test_texts_may_hold_other_ends_of_lines_than_the_manifests(clips: list[Row], tmp_path: Path) -> None:
+    text = "First\u2028calm,\u0085then loud."
+    write_rows(tmp_path / "m.jsonl", for_training([{**row, "short_captions": [text]} for row in clips], "m"))
+    path = tmp_path / "m.jsonl"
+    path.write_text(path.read_text("utf-8"), "utf-8-sig")  # as an editor on Windows saves it
+    for read in (read_examples, read_clips):
+        assert [[caption.text for caption in clip.captions] for clip in read(path)] == [[text]] * len(clips)
+
+
 def test_stretches_become_files(clips: list[Row], tmp_path: Path) -> None:
     rows = [{**row, "start_s": 0.1, "duration_s": 0.2} for row in captioned(clips[:3])]
     write_rows(tmp_path / "m_cuts.jsonl", rows)

@@ -186,6 +186,16 @@ def test_manifest_rows(tmp_path: Path) -> None:
         read_manifest(path, where={"emotion": "bored"})
 
 
+def test_a_manifests_lines_end_at_newlines_alone(tmp_path: Path) -> None:
+    path = tmp_path / "clips.jsonl"
+    text = "Low,\u2028then\u0085high."
+    path.write_text(json.dumps({"path": "a.wav", "caption": text}, ensure_ascii=False) + "\n", "utf-8-sig")
+    (clip,) = read_manifest(path)
+    assert clip.caption("global") == text
+    with pytest.raises(ValueError, match=r"absent\.jsonl"):
+        read_manifest(tmp_path / "absent.jsonl")
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

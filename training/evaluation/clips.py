@@ -1,12 +1,12 @@
 """What an evaluation reads: clips with captions, labels and people's ratings, from a JSONL manifest."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.captions.formats import jsonl
 from training.examples import TrainCaption, facts_of
 
 # The annotators' names of the trainer's two kinds of caption.
@@ -58,14 +58,12 @@ def read_manifest(path: Path, *, by: str = "source", where: Mapping[str, str] | 
     with `text` and `kind`: global or fine), `short_captions`, `long_captions`, `ratings` (objects with `caption`,
     `rating` and maybe `kind`) or one `rating` of its `caption`, `speaker`, and labels (any other field, also inside
     `metadata` and `attributes`). `by` names the label that sources are told apart by, `where` labels that rows must
-    have. Raises ManifestError naming the line, OSError when the file can't be read.
+    have. Raises ManifestError naming the line, FormatError when the file can't be read.
     """
     clips: dict[tuple[Path, float | None], EvaluationClip] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in jsonl.lines(path):
         try:
-            clip = _clip(json.loads(line), path, by)
+            clip = _clip(jsonl.loads(line), path, by)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             told = str(error) if isinstance(error, ManifestError) else "not a JSON object with `path` or `file`"
             raise ManifestError(f"{path}, line {number}: {told}") from error

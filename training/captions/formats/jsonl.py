@@ -13,14 +13,18 @@ from training.captions.letters import scrubbed
 
 
 def open_text(path: Path, mode: str = "r") -> IO[str]:
-    """A text file, gzipped or not by its name."""
+    """A text file, gzipped or not by its name; a mark of byte order, as Windows' editors write it, is passed over."""
+    encoding = "utf-8-sig" if mode == "r" else "utf-8"
     if path.name.removeprefix(".").removesuffix(".partial").endswith(".gz"):
-        return gzip.open(path, f"{mode}t", encoding="utf-8", newline="\n")  # type: ignore[return-value]
-    return path.open(mode, encoding="utf-8", newline="\n")
+        return gzip.open(path, f"{mode}t", encoding=encoding, newline="\n")  # type: ignore[return-value]
+    return path.open(mode, encoding=encoding, newline="\n")
 
 
 def lines(path: Path, skip: int = 0) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line) of the lines that are not blank, after the first `skip` of them."""
+    """(line number from 1, line) of the lines that are not blank, after the first `skip` of them. Raises FormatError.
+
+    Lines end where JSON's do, at a newline: within a text stand other characters at which `str.splitlines` cuts.
+    """
     try:
         with open_text(path) as file:
             passed = 0
