@@ -186,6 +186,16 @@ def test_manifest_rows(tmp_path: Path) -> None:
         read_manifest(path, where={"emotion": "bored"})
 
 
+def test_a_single_caption_needs_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "clips.jsonl"
+    fields = ("caption", "captions", "short_captions", "global_captions", "long_captions", "fine_captions")
+    kinds = ("global",) * 4 + ("fine",) * 2
+    for name, kind in zip(fields, kinds, strict=True):
+        for told in ("A calm man.", ["A calm man.", " "], {"text": "A calm man."}):
+            path.write_text(json.dumps({"path": "a.wav", name: told}) + "\n")
+            assert read_manifest(path)[0].captions == (TrainCaption("A calm man.", kind, {}),), (name, told)
+
+
 def test_a_manifests_lines_end_at_newlines_alone(tmp_path: Path) -> None:
     path = tmp_path / "clips.jsonl"
     text = "Low,\u2028then\u0085high."
@@ -203,6 +213,9 @@ def test_a_manifests_lines_end_at_newlines_alone(tmp_path: Path) -> None:
         ("[]", "line 2: not a JSON object"),
         ('{"caption": "no file"}', "`path` or `file`"),
         ('{"path": "a", "captions": [3]}', "3 is neither a text"),
+        ('{"path": "a", "captions": 3}', "captions: 3 is neither a text"),
+        ('{"path": "a", "long_captions": [null]}', "long_captions: None is neither a text"),
+        ('{"path": "a", "caption": true}', "caption: True is neither a text"),
         ('{"path": "a", "ratings": [{"caption": "x"}]}', "no `caption` with a `rating`"),
         ('{"path": "a", "rating": 3}', "no `caption` with a `rating`"),
         ('{"path": "a", "caption": "x", "rating": NaN}', "not a finite number"),

@@ -54,10 +54,10 @@ class EvaluationClip:
 def read_manifest(path: Path, *, by: str = "source", where: Mapping[str, str] | None = None) -> list[EvaluationClip]:
     """Rows of JSON as clips; rows of one file are one clip, with the captions and ratings of all of them.
 
-    A row has `path` or `file` (relative to the manifest), and where known `caption` or `captions` (texts, or objects
-    with `text` and `kind`: global or fine), `short_captions`, `long_captions`, `ratings` (objects with `caption`,
-    `rating` and maybe `kind`) or one `rating` of its `caption`, `speaker`, and labels (any other field, also inside
-    `metadata` and `attributes`). `by` names the label that sources are told apart by, `where` labels that rows must
+    A row has `path` or `file` (relative to the manifest), and where known `caption` or `captions` (a text, or an object
+    with `text` and `kind`: global or fine, or a list of them), `short_captions`, `long_captions`, `ratings` (objects
+    with `caption`, `rating` and maybe `kind`) or one `rating` of its `caption`, `speaker`, and labels (any other field,
+    also inside `metadata` and `attributes`). `by` names the label that sources are told apart by, `where` labels that rows must
     have. Raises ManifestError naming the line, FormatError when the file can't be read.
     """
     clips: dict[tuple[Path, float | None], EvaluationClip] = {}
@@ -94,22 +94,28 @@ def _clip(row: dict[str, Any], manifest: Path, by: str) -> EvaluationClip:
 
 
 def _captions(row: Mapping[str, Any]) -> tuple[TrainCaption, ...]:
-    told: list[TrainCaption] = []
-    for caption in row.get("captions") or []:
-        if isinstance(caption, str):
-            told.append(TrainCaption(caption, "global", {}))
-        elif isinstance(caption, dict) and isinstance(caption.get("text"), str):
-            kind = str(caption.get("kind") or "global")
-            told.append(TrainCaption(caption["text"], KIND_NAMES.get(kind, kind), caption.get("claims") or {}))
-        else:
-            raise ManifestError(f"captions: {caption!r} is neither a text nor an object with `text`")
+    told = _told(row, "captions", "global")
     for name, kind in NAMED_LISTS.items():
-        told += [TrainCaption(str(text), kind, {}) for text in row.get(name) or []]
+        told += _told(row, name, kind)
     # A caption that people rated is one that may well not fit.
-    if row.get("caption") and row.get("rating") is None:
-        kind = str(row.get("kind") or "global")
-        told.append(TrainCaption(str(row["caption"]), "fine" if kind in ("fine", "long") else "global", {}))
+    if row.get("rating") is None:
+        told += _told(row, "caption", "fine" if row.get("kind") in ("fine", "long") else "global")
     return _once(told)
+
+
+def _told(row: Mapping[str, Any], name: str, kind: str) -> list[TrainCaption]:
+    """The captions of a field, of a kind unless they name their own; a single one may stand without a list."""
+    value = row.get(name)
+    captions = []
+    for caption in value if isinstance(value, list) else [] if value is None else [value]:
+        if isinstance(caption, str):
+            captions.append(TrainCaption(caption, kind, {}))
+        elif isinstance(caption, dict) and isinstance(caption.get("text"), str):
+            own = str(caption.get("kind") or kind)
+            captions.append(TrainCaption(caption["text"], KIND_NAMES.get(own, own), caption.get("claims") or {}))
+        else:
+            raise ManifestError(f"{name}: {caption!r} is neither a text nor an object with `text`")
+    return captions
 
 
 def _ratings(row: Mapping[str, Any]) -> tuple[Rating, ...]:
@@ -143,8 +149,9 @@ def _merged(first: EvaluationClip, second: EvaluationClip) -> EvaluationClip:
 
 
 def _once(captions: Iterable[TrainCaption]) -> tuple[TrainCaption, ...]:
-    """Each text of a kind once, in the order of their first."""
+    """Each text of a kind once, in the order of their first; a blank one is none."""
     first: dict[tuple[str, str], TrainCaption] = {}
     for caption in captions:
-        first.setdefault((caption.kind, caption.text), caption)
+        if caption.text.strip():
+            first.setdefault((caption.kind, caption.text), caption)
     return tuple(first.values())
