@@ -7,7 +7,7 @@ from typing import Any
 
 from training.captions.formats import jsonl
 from training.captions.profiles import profile_facts
-from training.captions.prompts import age_band
+from training.captions.prompts import age_band, years_of
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,13 @@ def facts_of(row: Mapping[str, Any]) -> dict[str, str]:
     What changes half-way is told as `first.`, `second.` and `change.`: its average is no fact of the whole clip.
     """
     parts = row.get("parts") or {}
-    changed = parts.get("change", {})
-    facts = {k: v for k, v in row.get("attributes", {}).items() if k not in changed}
-    facts |= profile_facts(facts, row.get("emotion") or None)
+    changed = parts.get("change") or {}
+    facts = {k: v for k, v in (row.get("attributes") or {}).items() if k not in changed and isinstance(v, str)}
+    words = {k: v for k in ("gender", "emotion", "accent") if isinstance(v := row.get(k), str) and v}
+    facts |= profile_facts(facts, words.get("emotion"))
     for part in ("first", "second", "change"):
-        facts |= {f"{part}.{k}": v for k, v in parts.get(part, {}).items()}
-    facts |= {k: row[k] for k in ("gender", "emotion", "accent") if row.get(k)}
-    if row.get("age"):
-        facts["age"] = age_band(row["age"])
+        facts |= {f"{part}.{k}": v for k, v in (parts.get(part) or {}).items()}
+    facts |= words
+    if (age := years_of(row.get("age"))) is not None:
+        facts["age"] = age_band(age)
     return facts

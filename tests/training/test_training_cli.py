@@ -1,6 +1,7 @@
 """`clsp train` reads every caption format, and gives the same checkpoint for the same clips."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from training.captions.formats import read_rows, write_rows
 from training.cli import train
+from training.examples import facts_of
 
 HEADS = {
     "name": "heads",
@@ -57,6 +59,20 @@ def test_paths_may_start_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "list.jsonl").write_text(manifest.read_text())
     result = run(tmp_path, tmp_path / "list.jsonl", "--audio-root", str(tmp_path / "clips"))
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("age", [math.nan, math.inf, 250, "thirties"])
+def test_what_tables_and_corpora_write_for_unknown_is_unknown(tmp_path: Path, age: object) -> None:
+    manifest = write_manifest(tmp_path / "clips", 24)
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    unknown = {"age": age, "gender": math.nan, "emotion": math.nan, "short_captions": math.nan, "parts": None}
+    for row in rows[::2]:
+        row |= unknown | {"attributes": None}
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run(tmp_path, manifest)
+    assert result.exit_code == 0, result.output
+    for row in rows[::2]:
+        assert facts_of(row) == {}
 
 
 @pytest.mark.parametrize("line", ["not json", '{"id": "no audio"}'])

@@ -206,6 +206,24 @@ def test_a_manifests_lines_end_at_newlines_alone(tmp_path: Path) -> None:
         read_manifest(tmp_path / "absent.jsonl")
 
 
+def test_nan_is_what_tables_write_where_nothing_is_known(tmp_path: Path) -> None:
+    names = ("caption", "captions", "short_captions", "ratings", "age", "emotion", "speaker", "source", "start_s")
+    nothing = dict.fromkeys(names, float("nan"))
+    path = tmp_path / "clips.jsonl"
+    path.write_text(json.dumps({"path": "a.wav", **nothing, "metadata": {"gender": float("nan"), "stars": 5.0}}) + "\n")
+    (clip,) = read_manifest(path)
+    assert (clip.captions, clip.ratings, clip.speaker, clip.source, clip.start_s) == ((), (), "", "clips", None)
+    assert "age" not in clip.labels and "gender" not in clip.labels
+
+
+def test_labels_that_are_numbers() -> None:
+    age = ClassTask("age", "age", {"child": ["c"], "older": ["o"], "adult": ["a"]})
+    told = {7: "child", 30.5: "adult", 70.0: "older", -1: None, float("nan"): None, float("inf"): None, True: None}
+    assert {years: age.label(clip("a", age=years)) for years in told} == told
+    # A column of whole numbers with a gap holds fractions.
+    assert ClassTask("stars", "stars", {"1": ["x"], "5": ["y"]}).label(clip("a", stars=5.0)) == "5"
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -217,6 +235,8 @@ def test_a_manifests_lines_end_at_newlines_alone(tmp_path: Path) -> None:
         ('{"path": "a", "long_captions": [null]}', "long_captions: None is neither a text"),
         ('{"path": "a", "caption": true}', "caption: True is neither a text"),
         ('{"path": "a", "ratings": [{"caption": "x"}]}', "no `caption` with a `rating`"),
+        ('{"path": "a", "start_s": "soon"}', "start_s: seconds are wanted, not 'soon'"),
+        ('{"path": "a", "start_s": Infinity}', "start_s: seconds from 0 are wanted, not inf"),
         ('{"path": "a", "rating": 3}', "no `caption` with a `rating`"),
         ('{"path": "a", "caption": "x", "rating": NaN}', "not a finite number"),
         ('{"path": "a", "caption": "x", "rating": true}', "that is a number"),

@@ -22,6 +22,7 @@ from training.captions.annotator import AnnotatorError, Identity, Keep, Kind, Re
 from training.captions.attributes import Bands, Sample, changes, describe, describe_change, fit
 from training.captions.gender import estimate_gender
 from training.captions.ledger import Question
+from training.captions.prompts import years_of
 from training.captions.utterance import AudioError, Utterance
 from training.data_sources import ACCENTS
 
@@ -162,10 +163,9 @@ def _labels(clip: Utterance) -> dict[str, Any]:
     fields = clip.fields
     accent = fields.get("accent")
     english = fields.get("language") in (None, "en")
-    age = fields.get("age")
     return {
         "gender": fields.get("gender") if fields.get("gender") in ("female", "male") else None,
-        "age": int(age) if isinstance(age, int | float) and age > 0 else None,
+        "age": years_of(fields.get("age")),
         "emotion": fields.get("emotion") if fields.get("emotion") in lexicon.emotion_words() else None,
         "accent": ACCENTS.get(str(accent)) if english else None,
         "phonation": "whisper" if fields.get("phonation") in ("whisper", "whispery") else None,

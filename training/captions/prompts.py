@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from training.captions import lexicon
 from training.captions.lexicon import with_article
@@ -32,6 +33,12 @@ AGE: list[tuple[int, str, list[str]]] = [
         ["An older or elder speaker.", "An elderly voice.", "A senior speaker.", "An old person is speaking."],
     ),
 ]
+
+
+def years_of(label: Any) -> int | None:
+    """Whole years of an age label; None for what tells none: a word, NaN, zero or less, 200 or more."""
+    known = isinstance(label, int | float) and not isinstance(label, bool) and 0 < label < AGE[-1][0]
+    return int(label) if known else None
 
 
 def age_band(age: int) -> str:

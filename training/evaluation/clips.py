@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from training.captions.formats import jsonl
+from training.captions.formats.checks import is_blank, seconds
 from training.examples import TrainCaption, facts_of
 
 # The annotators' names of the trainer's two kinds of caption.
@@ -57,16 +59,17 @@ def read_manifest(path: Path, *, by: str = "source", where: Mapping[str, str] | 
     A row has `path` or `file` (relative to the manifest), and where known `caption` or `captions` (a text, or an object
     with `text` and `kind`: global or fine, or a list of them), `short_captions`, `long_captions`, `ratings` (objects
     with `caption`, `rating` and maybe `kind`) or one `rating` of its `caption`, `speaker`, and labels (any other field,
-    also inside `metadata` and `attributes`). `by` names the label that sources are told apart by, `where` labels that rows must
-    have. Raises ManifestError naming the line, FormatError when the file can't be read.
+    also inside `metadata` and `attributes`). `by` names the label that sources are told apart by, `where` labels that
+    rows must have. Raises ManifestError naming the line, FormatError when the file can't be read.
     """
     clips: dict[tuple[Path, float | None], EvaluationClip] = {}
     for number, line in jsonl.lines(path):
         try:
             clip = _clip(jsonl.loads(line), path, by)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            told = str(error) if isinstance(error, ManifestError) else "not a JSON object with `path` or `file`"
-            raise ManifestError(f"{path}, line {number}: {told}") from error
+        except (JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+            raise ManifestError(f"{path}, line {number}: not a JSON object with `path` or `file`") from error
+        except ValueError as error:
+            raise ManifestError(f"{path}, line {number}: {error}") from error
         if any(str(clip.labels.get(name)) != value for name, value in (where or {}).items()):
             continue
         key = (clip.path, clip.start_s)
@@ -77,9 +80,12 @@ def read_manifest(path: Path, *, by: str = "source", where: Mapping[str, str] | 
 
 
 def _clip(row: dict[str, Any], manifest: Path, by: str) -> EvaluationClip:
-    labels = {**row, **(row.get("attributes") or {}), **(row.get("metadata") or {})}
+    row = _known(row)
+    labels = row | _known(row.get("attributes") or {}) | _known(row.get("metadata") or {})
     captions, ratings = _captions(row), _ratings(row)
-    start_s = row.get("start_s")
+    start_s, duration_s = (
+        None if row.get(name) is None else seconds(name, row[name]) for name in ("start_s", "duration_s")
+    )
     return EvaluationClip(
         path=manifest.parent / (row.get("path") or row["file"]),
         source=str(labels.get(by) or manifest.name.split(".")[0]),
@@ -88,9 +94,14 @@ def _clip(row: dict[str, Any], manifest: Path, by: str) -> EvaluationClip:
         ratings=ratings,
         labels=labels,
         facts=facts_of(row) if any(caption.claims for caption in captions) else {},
-        start_s=None if start_s is None else float(start_s),
-        duration_s=None if start_s is None or row.get("duration_s") is None else float(row["duration_s"]),
+        start_s=start_s,
+        duration_s=None if start_s is None else duration_s,
     )
+
+
+def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
+    # A blank rating stays, and is refused: without it its caption would pass for one that fits.
+    return {name: value for name, value in fields.items() if name == "rating" or not is_blank(value)}
 
 
 def _captions(row: Mapping[str, Any]) -> tuple[TrainCaption, ...]:

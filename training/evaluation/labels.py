@@ -1,5 +1,6 @@
 """Zero-shot tasks: which field of a clip is asked for, the prompts of each class, and how corpora's words are read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,10 +50,14 @@ class ClassTask:
         value = clip.labels.get(self.field)
         if isinstance(value, bool) or value is None:
             return None
-        text = str(value).strip()
+        # A table's column of whole numbers is one of fractions as soon as one is missing.
+        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
         if text in self.prompts:
             return text
-        found = age_band(value) if isinstance(value, int | float) else SYNONYMS.get(text.casefold(), text.casefold())
+        if isinstance(value, int | float):
+            found = age_band(value) if 0 <= value < math.inf else None
+        else:
+            found = SYNONYMS.get(text.casefold(), text.casefold())
         return found if found in self.prompts else None
 
 

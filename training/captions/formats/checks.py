@@ -18,9 +18,10 @@ OBJECTS: Mapping[str, Sequence[str]] = {
 
 def checked(row: dict[str, Any]) -> dict[str, Any]:
     """The same row; a single caption becomes a list, a number that is none goes. Raises ValueError naming the field."""
+    row |= {name: None for name, value in row.items() if is_blank(value)}
     for name in SECONDS:
         if row.get(name) is not None:
-            row[name] = _seconds(name, row[name])
+            row[name] = seconds(name, row[name])
     for name in LABELS:
         value = row.get(name)
         if value is not None and not isinstance(value, str):
@@ -45,12 +46,18 @@ def checked(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _seconds(name: str, value: Any) -> float | None:
+def is_blank(value: Any) -> bool:
+    """Whether it is NaN, which tables write into any column where nothing is known."""
+    return isinstance(value, float) and math.isnan(value)
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """A field's seconds; None for NaN, also spelled out. Raises ValueError naming the field."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name}: seconds are wanted, not {_short(value)}") from None
-    if math.isnan(number):  # what tables write where nothing is known
+    if math.isnan(number):
         return None
     if not 0 <= number < math.inf:
         raise ValueError(f"{name}: seconds from 0 are wanted, not {_short(value)}")
