@@ -5,6 +5,8 @@ from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from training.losses import multi_positive_loss
 from training.stages.negatives import swap_attribute, swaps
@@ -76,6 +78,19 @@ def test_swaps_are_aligned_and_unambiguous() -> None:
         ("A man speaks with his voice raised.", {"A woman speaks with her voice raised."}),
         ("She is heard; her words are plain.", {"He is heard; his words are plain."}),
         ("Words come slowly at first, then quickly.", {"Words come quickly at first, then slowly."}),
+        ("First a man, then a woman.", {"First a woman, then a man."}),
+        ("The tone goes from calm to angry.", {"The tone goes from angry to calm."}),
+        ("A voice that grows louder after a soft start.", {"A voice that grows quieter after a booming start."}),
+        # As true the other way round: a value that is not there takes one's place, or nothing is swapped.
+        (
+            "Sad and fearful.",
+            {f"{a} and fearful." for a in ("Happy", "Angry", "Calm")}
+            | {f"Sad and {a}." for a in ("happy", "angry", "calm")},
+        ),
+        ("A man and a woman talk.", {None}),
+        ("A man and a woman talk in turns, he next to her.", {None}),
+        ("A man and a woman, then a woman and a man.", {None}),
+        ("A man and a woman speak slowly.", {"A man and a woman speak quickly."}),
         ("A high-pitched voice.", {"A low-pitched voice."}),
         ("An elderly person.", {"A young person."}),
         ("An angry person.", {f"{a} person." for a in ("A happy", "A sad", "A fearful", "A calm")}),
@@ -85,6 +100,23 @@ def test_swaps_are_aligned_and_unambiguous() -> None:
 def test_a_swap_changes_one_attribute(text: str, allowed: set[str | None]) -> None:
     made = {swap_attribute(text, random.Random(seed)) for seed in range(60)}
     assert made == allowed
+
+
+CONNECTIVES = (" and ", ", ", " or ", " but also ", " while the other is ", ", both in turns with ")
+
+
+@given(st.data(), st.sampled_from(sorted(swaps())), st.sampled_from(CONNECTIVES), st.integers(0, 99))
+def test_values_in_no_order_never_change_places(data: st.DataObject, attribute: str, between: str, seed: int) -> None:
+    sides = swaps()[attribute]
+    named = data.draw(st.lists(st.sampled_from(sorted(sides)), min_size=2, max_size=4))
+    text = between.join(data.draw(st.sampled_from(sides[side])) for side in named)
+    made = swap_attribute(text, random.Random(seed))
+    gone = [side for side in sides if side not in named]
+    assert (made is None) == (not gone)
+    if made is not None:
+        words = made.split(between)
+        changed = [i for i, (old, new) in enumerate(zip(text.split(between), words, strict=True)) if old != new]
+        assert changed and all(any(words[i] in sides[side] for side in gone) for i in changed)
 
 
 def test_one_of_several_attributes_is_swapped() -> None:
