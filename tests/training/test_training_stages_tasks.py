@@ -57,6 +57,11 @@ def test_what_is_missing_is_made_up_for() -> None:
         ([{"text": "g0", "kind": "global"}], {("g0", "g0")}),
         ([{"text": "g0", "kind": "global"}, {"text": "f0", "kind": "fine"}], {("g0", "f0")}),
         ([{"text": "f0", "kind": "fine"}, {"text": "f1", "kind": "fine"}], {("f0", "f1"), ("f1", "f0")}),
+        ([{"text": "g0", "kind": "global"}, {"text": "g1", "kind": "global"}], {("g0", "g1"), ("g1", "g0")}),
+        (
+            [{"text": t, "kind": k} for t, k in (("f0", "global"), ("f0", "fine"), ("f1", "fine"))],
+            {("f0", "f1"), ("f1", "f0")},
+        ),
     ):
         for step in (0, 30000):
             assert {one.texts for one in draws(TWO, step, captions, 40)} <= allowed

@@ -51,8 +51,8 @@ def draw_texts(
     if stage.number == 1:
         texts: tuple[str, ...] = (first,)
     else:
-        others = [text for text in fine if text != first]
-        preferred = whole or others if task == 1 else others or whole
+        other_whole, other_fine = ([text for text in kind if text != first] for kind in (whole, fine))
+        preferred = other_whole or other_fine if task == 1 else other_fine or other_whole
         second = rng.choice(preferred or [first])
         texts = (second, first)
     negative = None
