@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -25,6 +24,7 @@ from training.evaluation.labels import ClassTask, read_prompts, tasks_of
 from training.evaluation.plots import write_plots
 from training.evaluation.tables import HEADS, figure_rows, markdown, title_of
 from training.protocols import PROTOCOLS, Corpus
+from training.yaml_file import read_yaml
 
 console = Console(stderr=True)
 INCOMPLETE = 3
@@ -72,7 +72,7 @@ def evaluate(
     model = Bundle.load(bundle)
     presets = dict(model.manifest.presets)
     if prompts is not None:
-        presets |= read_prompts(yaml.safe_load(prompts.read_text(encoding="utf-8")))
+        presets |= read_prompts(read_yaml(prompts))
     data, corpus, tasks = _data(manifest, protocol, root, _pairs(where, "--where"), by)
     if tasks is None:
         wishes = {wish.partition("=")[0]: wish.partition("=")[2] or wish for wish in classify or []}
@@ -85,20 +85,29 @@ def evaluate(
         raise ValueError(f"none of {len(corpus.clips)} clips could be read; the first: {refused[0]}")
     fitted = model.manifest.calibration
     maps = {"captions": fitted} | ({"labels": fitted.labels} if fitted.labels else {})
+    sources = evaluate_sources(
+        embedder,
+        vectors,
+        kept,
+        tasks,
+        calibrations={texts: (one.scale, one.bias) for texts, one in maps.items()},
+        resample=resample.value,
+    )
+    if not any(list(figure_rows(rows)) for rows in sources.values()):
+        raise ValueError(
+            f"{data}: no source has what a figure needs: two captions that differ, labels of two classes of a preset "
+            f"({', '.join(presets)}), or three ratings"
+        )
+    # Only what was asked for by name is missed: other tasks are there because their labels are.
+    unmet = [task for task in tasks if classify and not any(task.name in rows for rows in sources.values())]
+    notes = [f"{task.name}: no source has clips of two of its classes ({', '.join(task.prompts)})" for task in unmet]
     report = {
         "bundle": identity_of(model),
         "data": data,
         "coverage": {"judged": len(kept), "of": len(corpus.clips), "refused": refused, "missing": corpus.missing},
-        "notes": corpus.notes,
+        "notes": [*corpus.notes, *notes],
         "resampled": resample.value,
-        "sources": evaluate_sources(
-            embedder,
-            vectors,
-            kept,
-            tasks,
-            calibrations={texts: (one.scale, one.bias) for texts, one in maps.items()},
-            resample=resample.value,
-        ),
+        "sources": sources,
     }
     _publish(report, out, as_json=as_json)
     if (refused or corpus.missing) and not allow_missing:

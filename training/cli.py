@@ -24,8 +24,9 @@ from training.recipe import Recipe
 from training.reference_mean import measure_reference_mean
 from training.report import held_out_report
 from training.soup import train_recipe
-from training.stages.errors import StageError
+from training.stages.errors import NothingToTrainError, StageError
 from training.stages.recipe import StageRecipe, read_any_recipe
+from training.yaml_file import YamlError
 
 console = Console(stderr=True)
 
@@ -54,7 +55,15 @@ def train(
             train_stage(plan, manifest, out, cache, audio_root, resume=resume, cpu=cpu)
         else:
             train_heads(plan, manifest, out, cache, audio_root)
-    except (ValidationError, FormatError, StageError, InitialWeightsError, CheckpointError, OSError) as error:
+    except (
+        ValidationError,
+        YamlError,
+        FormatError,
+        StageError,
+        InitialWeightsError,
+        CheckpointError,
+        OSError,
+    ) as error:
         console.print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False)
         raise typer.Exit(2) from error
 
@@ -88,6 +97,8 @@ def train_heads(plan: Recipe, manifest: Path, out: Path, cache: Path, audio_root
     clips = read_clips(manifest, audio_root=audio_root)
     parts = {name: [clip for clip in clips if clip.split == name] for name in ("train", "dev", "test")}
     console.print(", ".join(f"{len(part)} {name} clips" for name, part in parts.items()))
+    if len(parts["train"]) < 2:
+        raise NothingToTrainError(f"{manifest} has {len(parts['train'])} training clips with captions")
     tokenizer_path = tokenizer_file(plan.start.tokenizer)
     tokenizer = load_plain_tokenizer(tokenizer_path)
     model = start_model(plan, parts["train"])

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from training.yaml_file import read_yaml
 
 Split = Literal["train", "dev", "test"]
 
@@ -98,7 +99,7 @@ class DataRecipe(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> DataRecipe:
-        return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return cls.model_validate(read_yaml(path))
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.captions.writer import Kind
 from training.model import ClspConfig
+from training.yaml_file import read_yaml
 
 Kinds = dict[Kind, float]
 """How often captions of each kind are drawn."""
@@ -88,5 +88,5 @@ class Recipe(_Part):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read and validate a recipe. Raises OSError, or ValueError naming the field."""
-    return Recipe.model_validate(yaml.safe_load(path.read_text()))
+    """Read and validate a recipe. Raises OSError, YamlError, or ValueError naming the field."""
+    return Recipe.model_validate(read_yaml(path))

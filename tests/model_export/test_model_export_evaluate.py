@@ -134,6 +134,34 @@ def test_own_prompts_and_where(manifest: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"voice:\n  male: [a deep voice\n  female: b\n", "prompts.yaml, line 3, column 9: not YAML: expected"),
+        (b"\xff\xfe", "prompts.yaml: not YAML"),
+        (b"", "write preset"),
+        (b"voice: {male: a deep voice}", "at least two classes"),
+    ],
+)
+def test_broken_prompts_are_told(manifest: Path, tmp_path: Path, text: bytes, told: str) -> None:
+    (tmp_path / "prompts.yaml").write_bytes(text)
+    done = run(evaluate, SHIPPED, manifest, "--prompts", tmp_path / "prompts.yaml")
+    assert done.exit_code == 1 and isinstance(done.exception, ValueError) and told in str(done.exception)
+
+
+def test_a_report_without_a_figure_is_none(manifest: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text("".join(json.dumps({"path": row["path"], "gender": "male"}) + "\n" for row in rows[:3]))
+    done = run(evaluate, SHIPPED, bare, "--out", tmp_path / "out")
+    assert done.exit_code == 1 and "bare.jsonl: no source has what a figure needs" in str(done.exception)
+    assert not (tmp_path / "out").exists()
+    done = run(evaluate, SHIPPED, manifest, "--classify", "gender", "--classify", "mood=emotion", "--json")
+    assert done.exit_code == 0, done.output
+    (note,) = json.loads(done.stdout)["notes"]
+    assert note.startswith("mood: no source has clips of two of its classes (")
+
+
+@pytest.mark.parametrize(
     ("options", "told"),
     [
         ((), "give either a manifest or --protocol"),

@@ -61,6 +61,26 @@ def test_paths_may_start_elsewhere(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_too_few_clips_are_told_before_weights_are_read(tmp_path: Path, kept: int) -> None:
+    manifest = write_manifest(tmp_path / "clips", 24)
+    manifest.write_text("".join(line + "\n" for line in manifest.read_text().splitlines()[:kept]))
+    result = run(tmp_path, manifest)
+    assert result.exit_code == 2
+    assert f"manifest.jsonl has {kept} training clips" in result.output.replace("\n", "")
+
+
+@pytest.mark.parametrize("text", [b"stage: [1\nname: x", b"name: \xff", b"name: \x01", b"- a recipe", b""])
+def test_a_recipe_that_is_none_is_told(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "broken.yaml").write_bytes(text)
+    app = typer.Typer()
+    app.command()(train)
+    result = CliRunner().invoke(app, [str(tmp_path / "broken.yaml"), "--manifest", "m.jsonl", "--out", str(tmp_path)])
+    assert result.exit_code == 2 and "Error" in result.output
+    if text and not text.startswith(b"-"):
+        assert "broken.yaml" in result.output.replace("\n", "") and "not YAML" in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize("age", [math.nan, math.inf, 250, "thirties"])
 def test_what_tables_and_corpora_write_for_unknown_is_unknown(tmp_path: Path, age: object) -> None:
     manifest = write_manifest(tmp_path / "clips", 24)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.model import ClspConfig
 from training.recipe import Recipe, StartPart, read_recipe
+from training.yaml_file import read_yaml
 
 
 class _Part(BaseModel):
@@ -162,9 +162,9 @@ class StageRecipe(_Part):
 def read_any_recipe(path: Path) -> Recipe | StageRecipe:
     """A recipe of either trainer: one with a `stage` section runs end to end, one with `train` on cached features.
 
-    Raises OSError, or ValueError naming the field.
+    Raises OSError, YamlError, or ValueError naming the field.
     """
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     if isinstance(raw, dict) and "stage" in raw:
         return StageRecipe.model_validate(raw)
     return read_recipe(path)
