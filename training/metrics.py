@@ -28,14 +28,14 @@ def ranks(similarity: Scores, positive: NDArray[np.int64] | NDArray[np.bool_]) -
     """Rank (1 is best) of each query's best positive among what is not one, for similarity [Q, G].
 
     `positive` is the column of a query's one positive, int [Q], or which columns are its positives, bool [Q, G]. A tie
-    with something else counts against the query, so that a constant score can't look good; a tie with another positive
-    doesn't. Raises ValueError when a query has no positive.
+    with something else counts against the query, so that a constant score can't look good, and so does what compares
+    with nothing (NaN); a tie with another positive doesn't. Raises ValueError when a query has no positive.
     """
     mask = positives(similarity, positive)
     if not mask.any(1).all():
         raise ValueError("a query without a positive has no rank")
     best = np.where(mask, similarity, -np.inf).max(1)
-    above: NDArray[np.int64] = 1 + ((similarity >= best[:, None]) & ~mask).sum(1)
+    above: NDArray[np.int64] = 1 + (~(similarity < best[:, None]) & ~mask).sum(1)
     return above
 
 

@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import typer
 from tiny_corpora import write_cremad, write_iemocap, write_ravdess, write_voice
 from typer.testing import CliRunner, Result
@@ -121,6 +123,14 @@ def test_a_manifest_gets_every_figure_by_source(manifest: Path, tmp_path: Path) 
     assert (out / "reliability-street-calibration_captions.svg").is_file() and (
         out / "ratings-studio-similarity_style.svg"
     ).is_file()
+
+
+def test_clips_of_no_numbers_are_not_judged(manifest: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "3.wav", np.array([0.1, np.nan] * 8000, np.float32), 16000, subtype="FLOAT")
+    done = run(evaluate, SHIPPED, manifest, "--out", tmp_path / "out")
+    assert done.exit_code == INCOMPLETE and "samples that are no numbers" in done.output
+    coverage = json.loads((tmp_path / "out" / "report.json").read_text())["coverage"]
+    assert coverage["judged"] == 23 and "3.wav" in coverage["refused"][0]
 
 
 def test_own_prompts_and_where(manifest: Path, tmp_path: Path) -> None:

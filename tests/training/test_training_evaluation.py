@@ -206,6 +206,15 @@ def test_a_manifests_lines_end_at_newlines_alone(tmp_path: Path) -> None:
         read_manifest(tmp_path / "absent.jsonl")
 
 
+def test_stretches_that_end_elsewhere_are_others(tmp_path: Path) -> None:
+    stretches = [("low", 1.0), ("low, then high", 2.0), ("deep", 1.0)]
+    rows = [{"path": "a.wav", "start_s": 0, "duration_s": end, "caption": text} for text, end in stretches]
+    path = tmp_path / "clips.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = [(one.duration_s, [caption.text for caption in one.captions]) for one in read_manifest(path)]
+    assert found == [(1.0, ["low", "deep"]), (2.0, ["low, then high"])]
+
+
 def test_nan_is_what_tables_write_where_nothing_is_known(tmp_path: Path) -> None:
     names = ("caption", "captions", "short_captions", "ratings", "age", "emotion", "speaker", "source", "start_s")
     nothing = dict.fromkeys(names, float("nan"))

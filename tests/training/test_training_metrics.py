@@ -38,6 +38,13 @@ def test_a_constant_score_earns_nothing() -> None:
     assert figures["R@10"].chance == 25
 
 
+def test_what_compares_with_nothing_earns_nothing() -> None:
+    similarity = np.eye(3, dtype=np.float32)
+    similarity[1] = np.nan
+    assert ranks(similarity, np.arange(3)).tolist() == [1, 3, 1]
+    assert ranks(similarity.T, np.arange(3)).tolist() == [2, 3, 2]
+
+
 def test_retrieval_by_hand() -> None:
     similarity = np.array([[0.9, 0.1, 0.0], [0.8, 0.7, 0.1], [0.5, 0.6, 0.4]], np.float32)
     figures = retrieval(similarity, np.arange(3))

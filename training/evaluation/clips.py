@@ -54,7 +54,7 @@ class EvaluationClip:
 
 
 def read_manifest(path: Path, *, by: str = "source", where: Mapping[str, str] | None = None) -> list[EvaluationClip]:
-    """Rows of JSON as clips; rows of one file are one clip, with the captions and ratings of all of them.
+    """Rows of JSON as clips; rows of one file, or of one stretch of it, are one, with all their captions and ratings.
 
     A row has `path` or `file` (relative to the manifest), and where known `caption` or `captions` (a text, or an object
     with `text` and `kind`: global or fine, or a list of them), `short_captions`, `long_captions`, `ratings` (objects
@@ -62,7 +62,7 @@ def read_manifest(path: Path, *, by: str = "source", where: Mapping[str, str] | 
     also inside `metadata` and `attributes`). `by` names the label that sources are told apart by, `where` labels that
     rows must have. Raises ManifestError naming the line, FormatError when the file can't be read.
     """
-    clips: dict[tuple[Path, float | None], EvaluationClip] = {}
+    clips: dict[tuple[Path, float | None, float | None], EvaluationClip] = {}
     for number, line in jsonl.lines(path):
         try:
             clip = _clip(jsonl.loads(line), path, by)
@@ -72,7 +72,7 @@ def read_manifest(path: Path, *, by: str = "source", where: Mapping[str, str] | 
             raise ManifestError(f"{path}, line {number}: {error}") from error
         if any(str(clip.labels.get(name)) != value for name, value in (where or {}).items()):
             continue
-        key = (clip.path, clip.start_s)
+        key = (clip.path, clip.start_s, clip.duration_s)
         clips[key] = _merged(clips[key], clip) if key in clips else clip
     if not clips:
         raise ManifestError(f"{path}: no row{' has what --where asks for' if where else ''}")
