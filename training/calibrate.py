@@ -38,15 +38,15 @@ def embed_captions(model: Clsp, tokenizer: Tokenizer, texts: Sequence[str]) -> T
 
 def fit_calibration(
     model: Clsp, clips: Sequence[TrainClip], tokenizer: Tokenizer, cache: Path
-) -> tuple[dict[str, Any], float]:
+) -> tuple[dict[str, Any], float | None]:
     """A bundle's `calibration` from a model and a split that it was not trained on, and its calibration error.
 
-    Too few pairs give a default and NaN.
+    Too few pairs give a default and None.
     """
     speech = embed_split(model, clips, cache)
     fitted = fit_kinds(clips, lambda texts: (speech @ embed_captions(model, tokenizer, texts).T).numpy())
     if fitted is None:
-        return dict(DEFAULT), float("nan")
+        return dict(DEFAULT), None
     return fitted, float(fitted["expected_calibration_error"]["value"])
 
 

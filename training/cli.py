@@ -11,10 +11,12 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from soundfile import LibsndfileError
 
 from training.calibrate import fit_calibration
 from training.captions.formats import FormatError
 from training.captions.formats.training import read_clips
+from training.captions.utterance import AudioError
 from training.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
 from training.examples import TrainClip
 from training.features import load_plain_tokenizer
@@ -62,6 +64,8 @@ def train(
         StageError,
         InitialWeightsError,
         CheckpointError,
+        AudioError,
+        LibsndfileError,
         OSError,
     ) as error:
         console.print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False)

@@ -42,6 +42,8 @@ WRONG: list[tuple[str, Any]] = [
     ("captions", ["a calm voice"]),
     ("captions", "a calm voice"),
     ("captions", [{"text": "no kind"}]),
+    ("captions", [{"text": "low", "kind": "global", "claims": "low"}]),
+    ("captions", [{"text": "low", "kind": "global", "claims": {"pitch": ["low"]}}]),
     ("short_captions", 5),
     ("long_captions", [{"a": 1}]),
     ("long_captions", [None]),

@@ -9,7 +9,7 @@ import torch
 import typer
 import yaml
 from safetensors.torch import load_file
-from training_stages_support import ZIPFORMER, write_manifest, write_tokenizer
+from training_stages_support import ZIPFORMER, stage_recipe, write_manifest, write_tokenizer
 from typer.testing import CliRunner
 
 from training.captions.formats import read_rows, write_rows
@@ -93,6 +93,45 @@ def test_what_tables_and_corpora_write_for_unknown_is_unknown(tmp_path: Path, ag
     assert result.exit_code == 0, result.output
     for row in rows[::2]:
         assert facts_of(row) == {}
+
+
+def test_sources_may_be_numbers(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "clips", 24)
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    manifest.write_text(
+        "".join(json.dumps(row | ({"source": 7} if i % 2 else {})) + "\n" for i, row in enumerate(rows))
+    )
+    result = run(tmp_path, manifest)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["provenance"]["clips"] == {"7": 8, "buzz": 8}
+
+
+@pytest.mark.parametrize("trainer", ["heads", "stage"])
+def test_audio_that_cannot_be_read_is_named(tmp_path: Path, trainer: str) -> None:
+    manifest = write_manifest(tmp_path / "clips", 24)
+    (tmp_path / "clips" / "3.wav").write_bytes(b"no audio")
+    if trainer == "heads":
+        result = run(tmp_path, manifest)
+    else:
+        plan = stage_recipe(write_tokenizer(tmp_path / "words")).model_dump(mode="json")
+        (tmp_path / "stage.yaml").write_text(yaml.safe_dump(plan))
+        app = typer.Typer()
+        app.command()(train)
+        options = ["--manifest", str(manifest), "--out", str(tmp_path / "out"), "--cpu"]
+        result = CliRunner().invoke(app, [str(tmp_path / "stage.yaml"), *options, "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 2
+    assert "clips/3.wav" in result.output.replace("\n", "")
+
+
+def test_a_report_without_a_calibration_is_json(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "clips", 24)
+    rows = [json.loads(line) | {"split": "train"} for line in manifest.read_text().splitlines()]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(tmp_path, manifest).exit_code == 0
+    for name in ("report.json", "card.json"):
+        assert "NaN" not in (tmp_path / "out" / name).read_text()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["calibration"]["expected_calibration_error"] is None
 
 
 @pytest.mark.parametrize("line", ["not json", '{"id": "no audio"}'])

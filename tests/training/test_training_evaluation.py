@@ -240,6 +240,7 @@ def test_labels_that_are_numbers() -> None:
         ("[]", "line 2: not a JSON object"),
         ('{"caption": "no file"}', "`path` or `file`"),
         ('{"path": "a", "captions": [3]}', "3 is neither a text"),
+        ('{"path": "a", "captions": {"text": "low", "claims": "low"}}', "claims are an object of texts, not 'low'"),
         ('{"path": "a", "captions": 3}', "captions: 3 is neither a text"),
         ('{"path": "a", "long_captions": [null]}', "long_captions: None is neither a text"),
         ('{"path": "a", "caption": true}', "caption: True is neither a text"),

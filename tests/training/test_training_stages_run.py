@@ -188,6 +188,11 @@ def test_adapters_merge_into_plain_weights(tokenizer: Path) -> None:
         Network(build_model(recipe.model), stage_recipe(tokenizer, towers={"text": {"tune": "lora", "targets": "zz"}}))
 
 
+def test_targets_are_a_regular_expression(tokenizer: Path) -> None:
+    with pytest.raises(ValueError, match=r"towers\.speech\.targets\n.*'\(' is no regular expression"):
+        stage_recipe(tokenizer, towers={"speech": {"tune": "lora", "targets": "("}})
+
+
 def test_towers_move_at_their_own_rates(manifest: Path, tokenizer: Path, tmp_path: Path) -> None:
     towers = {"speech": {"tune": "full", "lr_scale": 0.01}, "text": {"tune": "frozen"}}
     recipe = stage_recipe(tokenizer, towers=towers, stage={"number": 2, "steps": 2}, run={"ema": 0.0})

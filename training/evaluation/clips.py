@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.captions.formats import jsonl
-from training.captions.formats.checks import is_blank, seconds
+from training.captions.formats.checks import claims_of, is_blank, seconds
 from training.examples import TrainCaption, facts_of
 
 # The annotators' names of the trainer's two kinds of caption.
@@ -123,7 +123,7 @@ def _told(row: Mapping[str, Any], name: str, kind: str) -> list[TrainCaption]:
             captions.append(TrainCaption(caption, kind, {}))
         elif isinstance(caption, dict) and isinstance(caption.get("text"), str):
             own = str(caption.get("kind") or kind)
-            captions.append(TrainCaption(caption["text"], KIND_NAMES.get(own, own), caption.get("claims") or {}))
+            captions.append(TrainCaption(caption["text"], KIND_NAMES.get(own, own), claims_of(caption)))
         else:
             raise ManifestError(f"{name}: {caption!r} is neither a text nor an object with `text`")
     return captions

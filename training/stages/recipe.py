@@ -1,9 +1,10 @@
 """A stage's recipe: everything that an end-to-end run depends on, in one YAML file with a `stage` section."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from training.model import ClspConfig
 from training.recipe import Recipe, StartPart, read_recipe
@@ -111,6 +112,15 @@ class TowerPart(_Part):
     alpha: float = Field(16.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: str = Field("", description="regular expression that an adapted linear layer's name holds; '' is all")
+
+    @field_validator("targets")
+    @classmethod
+    def _is_an_expression(cls, targets: str) -> str:
+        try:
+            re.compile(targets)
+        except re.error as error:
+            raise ValueError(f"{targets!r} is no regular expression: {error}") from error
+        return targets
 
 
 class TowersPart(_Part):

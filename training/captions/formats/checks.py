@@ -40,6 +40,8 @@ def checked(row: dict[str, Any]) -> dict[str, Any]:
         if value and not (_all(value, Mapping) and all(isinstance(o.get(w), str) for o in value for w in wanted)):
             hint = "; plain texts belong into short_captions or long_captions" if name == "captions" else ""
             raise ValueError(f"{name}: a list of objects with {', '.join(wanted)} is wanted, not {_short(value)}{hint}")
+    for caption in row.get("captions") or []:
+        claims_of(caption)
     channel = row.get("channel")
     if isinstance(channel, int) and channel < 0:
         raise ValueError(f"channel: 0 or more is wanted, not {channel}")
@@ -49,6 +51,14 @@ def checked(row: dict[str, Any]) -> dict[str, Any]:
 def is_blank(value: Any) -> bool:
     """Whether it is NaN, which tables write into any column where nothing is known."""
     return isinstance(value, float) and math.isnan(value)
+
+
+def claims_of(caption: Mapping[str, Any]) -> Mapping[str, str]:
+    """What a caption states, {} where it tells nothing of that. Raises ValueError unless values are texts by name."""
+    claims = caption.get("claims") or {}
+    if not isinstance(claims, Mapping) or not all(isinstance(value, str) for value in claims.values()):
+        raise ValueError(f"captions: claims are an object of texts, not {_short(claims)}")
+    return claims
 
 
 def seconds(name: str, value: Any) -> float | None:

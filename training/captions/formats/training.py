@@ -46,7 +46,7 @@ def for_training(rows: Iterable[Row], source: str, shares: Shares | None = None)
         yield {
             **row,
             "speaker": speaker,
-            "source": row.get("source") or source,
+            "source": str(row.get("source") or source),
             "split": row.get("split") if row.get("split") in ("train", "dev", "test") else shares.split(speaker),
             "captions": captions,
         }
