@@ -8,12 +8,27 @@ from scipy.special import expit
 
 from training.calibrate import fit_kinds, fit_pairs
 from training.evaluation.clips import EvaluationClip
-from training.evaluation.pairs import ScoredPairs, pair_up
+from training.evaluation.pairs import KINDS, ScoredPairs, pair_up
 from training.examples import TrainCaption
 
 
 def clip(name: str, caption: str) -> EvaluationClip:
     return EvaluationClip(Path(name), "s", captions=(TrainCaption(caption, "global", {}),))
+
+
+def test_too_many_captions_are_thinned_alike() -> None:
+    clips = [
+        EvaluationClip(Path(str(i)), "s", captions=tuple(TrainCaption(f"{kind} {i}", kind, {}) for kind in KINDS))
+        for i in range(300)
+    ]
+    for most in (100, 200, 300):
+        thinned = pair_up(clips, most=most)
+        assert len(thinned.texts) == most
+        kept = sum(text.startswith("fine") for text in thinned.texts)
+        assert 0.35 < kept / most < 0.65
+        assert thinned.own.tolist() == sorted(thinned.own.tolist())
+        assert pair_up(clips, most=most).texts == thinned.texts
+    assert len(pair_up(clips, most=600).texts) == 600
 
 
 def test_pairs_contradict_or_belong_elsewhere() -> None:

@@ -58,13 +58,14 @@ class ScoredPairs:
 def pair_up(
     clips: Sequence[TrainClip | EvaluationClip], *, kinds: Sequence[str] = KINDS, most: int = MOST_CAPTIONS
 ) -> Pairs:
-    """Pair clips with the captions of all, of some kinds; at most `most` captions, evenly over the clips.
+    """Pair clips with the captions of all, of some kinds; at most `most` captions, drawn with a fixed seed.
 
     Where captions state claims, a pair is mismatched when a claim contradicts the clip's facts; where they don't, when
     the caption is another clip's and reads differently from each of this one's.
     """
     told = [(i, caption) for i, clip in enumerate(clips) for caption in clip.captions if caption.kind in kinds]
-    told = told[:: max(1, -(-len(told) // most))]
+    if len(told) > most:  # every second one would be of one kind where each clip has one of either
+        told = [told[i] for i in np.sort(np.random.default_rng(0).choice(len(told), most, replace=False))]
     own = np.array([i for i, _ in told], np.int64)
     texts = [caption.text for _, caption in told]
     known = bool(told) and all(caption.claims for _, caption in told) and all(clip.facts for clip in clips)
