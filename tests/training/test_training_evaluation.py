@@ -150,6 +150,15 @@ def test_sources_are_never_averaged(tmp_path: Path) -> None:
     ]}  # fmt: skip
 
 
+def test_no_source_draws_over_anothers_plots(tmp_path: Path) -> None:
+    sources = {name: {"clips": 2, "gender": {"labels": [], "confusion": []}} for name in ("a b", "a/b", "..", "")}
+    plots = write_plots({"sources": sources}, tmp_path)
+    assert len({path for path in plots if path.is_file() and path.parent == tmp_path}) == 8
+    assert {path.name for path in plots if path.name.startswith("figures")} == {
+        f"figures-{name}.svg" for name in ("a-b", "a-b-2", "source", "source-2")
+    }
+
+
 def test_a_confusion_picture_holds_its_counts() -> None:
     import xml.etree.ElementTree as ElementTree
 

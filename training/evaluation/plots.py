@@ -1,6 +1,6 @@
 """Figures as SVG, which every browser and code host shows: confusion, intervals, reliability, ratings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ INK, PALE, BLUE, RED = "#222", "#ddd", "#0b6e99", "#c0504d"
 def write_plots(report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw all that a report holds into `folder`; the files written."""
     made: dict[str, str] = {}
+    names = _file_names(report["sources"])
     for source, tasks in report["sources"].items():
         for task, rows in tasks.items():
-            name, title = f"{_safe(source)}-{_safe(task)}", f"{source}: {task.replace('_', ' ')}"
+            name, title = f"{names[source]}-{_safe(task)}", f"{source}: {task.replace('_', ' ')}"
             if not isinstance(rows, dict):
                 continue
             if "confusion" in rows:
@@ -22,7 +23,7 @@ def write_plots(report: Mapping[str, Any], folder: Path) -> list[Path]:
                 made[f"reliability-{name}"] = reliability_plot(title, rows["reliability"], rows["ECE"])
             elif "r" in rows:
                 made[f"ratings-{name}"] = scatter_plot(title, rows["pairs"], rows["r"])
-        made[f"figures-{_safe(source)}"] = interval_plot(f"{source}, {tasks['clips']} clips", estimates(tasks))
+        made[f"figures-{names[source]}"] = interval_plot(f"{source}, {tasks['clips']} clips", estimates(tasks))
     written = []
     for name, svg in made.items():
         written.append(folder / f"{name}.svg")
@@ -159,6 +160,18 @@ def _svg(title: str, width: float, height: float, parts: Sequence[str]) -> str:
         f'role="img" aria-label="{escape(title)}"><rect width="100%" height="100%" fill="#fff"/>'
     )
     return "\n".join([head, _text(16, 24, title, size=15), *parts, "</svg>", ""])
+
+
+def _file_names(sources: Iterable[str]) -> dict[str, str]:
+    """A name for each source's files; those that only letters tell apart that files can't have get a number."""
+    names: dict[str, str] = {}
+    for source in sources:
+        name, count = _safe(source), 1
+        while name in names.values():
+            count += 1
+            name = f"{_safe(source)}-{count}"
+        names[source] = name
+    return names
 
 
 def _safe(name: str) -> str:
