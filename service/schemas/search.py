@@ -20,6 +20,8 @@ from service.schemas.common import (
 )
 from service.style.wishes import read_wish
 
+LONGEST_WISH: Final = 1 << 15
+"""Characters of a text that is read for what it refuses: a longer one says no wish, and is refused for its length."""
 _SOURCES: Final = ("text", "audio", "item_id", "vector")
 _HIT: Final[dict[str, Any]] = {
     "id": "a01",
@@ -80,7 +82,8 @@ def _as_parts(value: Any) -> Any:
 
 
 def _read(text: str) -> list[dict[str, Any]]:
-    return [{"text": part, "weight": weight} for part, weight in read_wish(text)]
+    wishes = read_wish(text) if len(text) <= LONGEST_WISH else [(text, 1.0)]
+    return [{"text": part, "weight": weight} for part, weight in wishes]
 
 
 class _OrText:

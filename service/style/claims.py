@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,10 +14,10 @@ from service.style.lexicon import FAMILIES
 _INTENSITY = r"(?:(?:very|extremely|unusually|quite|rather|slightly|fairly|really|so|too|a bit) )?"
 _NEGATION = re.compile(
     r"\b(?:not(?! (?:only|just|merely)\b)|no|never|neither|nor|without|nothing|cannot|less|rather than|instead of"
-    r"|(?:is|are|was|were|does|do|did|ca|wo|should|would|must)n't)"
-    r"(?:\W+[\w'-]+){0,3}\W*$",
+    r"|(?:is|are|was|were|does|do|did|ca|wo|should|would|must)n't)(?!\w)",
     re.IGNORECASE,
 )
+_UP_TO_THREE_WORDS = re.compile(r"(?:\W+\w[\w'-]*){0,3}\W*")
 _APOSTROPHES = re.compile("[\u2018\u2019\u02bc]")
 # A negation reaches no further than its own clause: "not fast, but loud" claims loud.
 _CLAUSE = re.compile(r"[.,;:!?]|\bbut\b|\band then\b|\bthen\b", re.I)
@@ -45,36 +46,61 @@ def read_claims(caption: str) -> list[Claim]:
     once). Words that no family knows claim nothing: see the limits in docs/gates.md.
     """
     caption = _APOSTROPHES.sub("'", caption)
+    negated = _Zones(_negated(caption))
     found: list[tuple[int, int, Claim]] = []
     for family in FAMILIES:
+        elsewhere = _Zones(_elsewhere(family, caption))
         matches = [
             (match.start(), match.end(), value.name, match[0])
             for value in family.values
             for match in _pattern(family, value.name).finditer(caption)
-            if not _is_elsewhere(family, caption[: match.start()])
+            if match.start() not in elsewhere
         ]
         matches.sort(key=lambda match: (match[0] - match[1], match[0]))
-        taken: list[tuple[int, int]] = []
+        taken = bytearray(len(caption))
         for start, end, name, phrase in matches:
-            if any(start < other_end and other_start < end for other_start, other_end in taken):
+            if any(taken[start:end]):
                 continue
-            taken.append((start, end))
-            found.append((start, end, Claim(family.name, name, phrase, _is_negated(caption[:start]))))
+            taken[start:end] = b"\1" * (end - start)
+            found.append((start, end, Claim(family.name, name, phrase, start in negated)))
     distinct: dict[tuple[str, str, bool], Claim] = {}
     for _, _, claim in sorted(found, key=lambda one: one[:2]):
         distinct.setdefault((claim.family, claim.value, claim.negated), claim)
     return list(distinct.values())
 
 
-def _is_elsewhere(family: Family, before: str) -> bool:
-    """Whether what follows is said of something else: "Volume: low"."""
-    label = rf"\b(?:{family.elsewhere})(?:\s+(?:is|was|stays|remains))?\W*$"
-    return bool(family.elsewhere) and re.search(label, before, re.IGNORECASE) is not None
+class _Zones:
+    """Where in a caption a claim may begin to be under the sway of what stands before it.
+
+    Found once a caption: looking back from each claim would read a caption as often as it has claims.
+    """
+
+    def __init__(self, zones: Iterable[tuple[int, int]]) -> None:
+        """`zones`: first and last place of each, both ever further on."""
+        found = list(zones)
+        self._first, self._last = [first for first, _ in found], [last for _, last in found]
+
+    def __contains__(self, place: int) -> bool:
+        zone = bisect_right(self._first, place) - 1
+        return zone >= 0 and place <= self._last[zone]
 
 
-def _is_negated(before: str) -> bool:
-    clause = _CLAUSE.split(before)[-1]
-    return _NEGATION.search(clause) is not None
+def _elsewhere(family: Family, caption: str) -> Iterator[tuple[int, int]]:
+    """Where what follows is said of something else: "Volume: low"."""
+    if family.elsewhere:
+        label = rf"\b(?P<label>{family.elsewhere})(?:\s+(?:is|was|stays|remains))?\W*"
+        for match in re.finditer(label, caption, re.IGNORECASE):
+            yield match.end("label"), match.end()
+
+
+def _negated(caption: str) -> Iterator[tuple[int, int]]:
+    """Where what follows is denied: up to three words after the negation, in the same clause."""
+    clauses = [match.end() for match in _CLAUSE.finditer(caption)]
+    for match in _NEGATION.finditer(caption):
+        reach = _UP_TO_THREE_WORDS.match(caption, match.end())
+        assert reach is not None  # it matches nothing too
+        clause = bisect_right(clauses, match.end())
+        yield match.end(), reach.end() if clause == len(clauses) else min(reach.end(), clauses[clause] - 1)
 
 
 def subject(claims: Iterable[Claim]) -> str:

@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 _ENDS = re.compile(r"(?<=[.!?;])\s+")
+# A blank begins no match where another stands before it: a long row of them would be read from each one to its end.
 _TURNS = re.compile(
-    r"(?:,\s+(?:and\s+|but\s+)?|;\s+|\s+and\s+)(?:then|after that|afterwards|finally|later)\b,?\s+", re.IGNORECASE
+    r"(?:,\s+(?:and\s+|but\s+)?|;\s+|(?<!\s)\s+and\s+)(?:then|after that|afterwards|finally|later)\b,?\s+",
+    re.IGNORECASE,
 )
 _WHEN = re.compile(
     r"\b(?:at first|at the beginning|in the beginning|to begin with|initially|at the end|in the end|first)\b,?\s*"

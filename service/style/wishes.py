@@ -42,9 +42,10 @@ def read_wish(text: str) -> list[tuple[str, float]]:
     refused = [one.strip() for match in _REFUSAL.finditer(plain) for one in _EITHER.split(match["refused"])]
     if not refused:
         return [(plain, 1.0)]
-    wanted = re.sub(r"\s*,(\s*,)+", ",", _REFUSAL.sub(" ", plain))
-    wanted = re.sub(r"\s+([,;.])", r"\1", wanted)
-    wanted = re.sub(r"\s+", " ", wanted).strip(" ,;.-")
+    # Blanks first: a long row of them before no comma would be read from each one to its end.
+    wanted = re.sub(r"\s+", " ", _REFUSAL.sub(" ", plain))
+    wanted = re.sub(r"\s*,(\s*,)+", ",", wanted)
+    wanted = re.sub(r"\s+([,;.])", r"\1", wanted).strip(" ,;.-")
     wanted = re.sub(r"^(?:but|and)\s+|\s+(?:but|and)$", "", wanted, flags=re.IGNORECASE)
     parts = [(wanted, 1.0)] if wanted else []
     return parts + [(one, REFUSED_WEIGHT) for one in dict.fromkeys(refused) if one]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -25,11 +28,35 @@ from service.style.drill import FamilyCosines, judge_claims
         ("a low volume, high energy voice", ["loudness soft"]),
         ("Energy: very high.", []),
         ("speaks at a fast pace in a high voice", ["rate fast", "pitch high"]),
+        ("not one of those who are loud", ["loudness loud"]),
+        ("not - as they say - 'so' loud", ["loudness loud"]),
+        ("not - at all - loud", ["not loudness loud"]),
+        ("The volume stays low, the voice is low.", ["loudness soft", "pitch low"]),
     ],
 )
 def test_claims_are_read(caption: str, claims: list[str]) -> None:
     found = [f"{'not ' if one.negated else ''}{one.family} {one.value}" for one in read_claims(caption)]
     assert sorted(found) == sorted(claims)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'deep ' * 20_000",
+        "'not' + '-' * 100_000 + ' a b c d deep'",
+        "'a' + ' ' * 200_000 + 'b'",
+        "'no a(' * 100_000",
+    ],
+)
+def test_a_text_costs_by_its_length_whatever_is_in_it(text: str) -> None:
+    """Each takes a second; read again from every place in it, minutes or for ever. A regex cannot count its steps, so
+    the only way to tell is to stop waiting, in a process that can be ended."""
+    code = (
+        "from service.style.claims import read_claims; from service.style.moments import split_caption; "
+        f"from service.style.wishes import read_wish; text = {text}; "
+        "read_claims(text); split_caption(text); read_wish(text)"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
 
 
 def test_what_is_refused_twice_is_meant_of_the_whole_clip() -> None:
