@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,26 +35,46 @@ class CaptionParts:
     families: dict[str, LabelVectors]
 
 
-async def read_caption(
+async def read_captions(
+    services: Services, captions: Sequence[str], options: ScoreOptions, field: str, deadline: float
+) -> list[CaptionParts]:
+    """Take captions apart as far as `options` ask, each distinct one once; `field` names one by its position.
+
+    Raises ProblemError for too many sentences, and the engine's errors.
+    """
+    parts: dict[str, CaptionParts] = {}
+    for i, caption in enumerate(captions):
+        if caption not in parts:
+            parts[caption] = await _read_caption(services, caption, options, field.format(i), deadline)
+    return [parts[caption] for caption in captions]
+
+
+async def _read_caption(
     services: Services, caption: str, options: ScoreOptions, field: str, deadline: float
 ) -> CaptionParts:
-    """Take a caption apart as far as `options` ask. Raises ProblemError for too many sentences, the engine's errors."""
-    claims = read_claims(caption)
-    who = subject(claims)
-    sentences = split_caption(caption, who) if options.sentences else []
+    empty = np.zeros((0, services.engine.manifest.embedding_dim), np.float32)
+    if not (options.sentences or options.attributes):
+        return CaptionParts([], empty, [], {})
+    # In a thread, because a long caption takes tens of milliseconds.
+    claims, who, sentences = await anyio.to_thread.run_sync(_take_apart, caption, options.sentences)
     most = services.settings.max_texts
     if len(sentences) > most:
         detail = f"{field}: {len(sentences)} sentences; at most {most} are accepted"
         raise ProblemError("limit-exceeded", detail, field=field, limit=most)
-    vectors = (await embed_texts(services, [one.prompt for one in sentences], deadline)).vectors if sentences else None
-    families: dict[str, LabelVectors] = {}
-    if options.attributes:
-        for name in dict.fromkeys(claim.family for claim in claims):
-            families[name] = await label_vectors(services, prompts(BY_NAME[name], who), deadline)
-    empty = np.zeros((0, services.engine.manifest.embedding_dim), np.float32)
-    return CaptionParts(
-        sentences, empty if vectors is None else vectors, claims if options.attributes else [], families
-    )
+    vectors = (await embed_texts(services, [one.prompt for one in sentences], deadline)).vectors if sentences else empty
+    if not options.attributes:
+        return CaptionParts(sentences, vectors, [], {})
+    families = {
+        name: await label_vectors(services, prompts(BY_NAME[name], who), deadline)
+        for name in dict.fromkeys(claim.family for claim in claims)
+    }
+    return CaptionParts(sentences, vectors, claims, families)
+
+
+def _take_apart(caption: str, into_sentences: bool) -> tuple[list[Claim], str, list[Sentence]]:
+    claims = read_claims(caption)
+    who = subject(claims)
+    return claims, who, split_caption(caption, who) if into_sentences else []
 
 
 def score_sentences(

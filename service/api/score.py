@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+import anyio.to_thread
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from service.api.deps import (
     problems,
     request_body,
 )
-from service.api.details import CaptionParts, read_caption, score_attributes, score_sentences
+from service.api.details import CaptionParts, read_captions, score_attributes, score_sentences
 from service.api.prompts import embed_texts, reference_vectors
 from service.errors import ProblemError
 from service.schemas import CurvePoint, PairScore, ScoreOptions, ScoreRequest, ScoreResponse
@@ -111,16 +112,19 @@ async def _score(
     texts = await embed_texts(services, captions, deadline)
     fitted = services.engine.manifest.calibration.mismatched_percentiles is not None
     references = None if fitted else await reference_vectors(services, deadline)
-    parts = [
-        await read_caption(services, caption, options, field.format(i), deadline) for i, caption in enumerate(captions)
-    ]
+    parts = await read_captions(services, captions, options, field, deadline)
     curves = [curve_policy(services, options, len(own.sentences)) for own in parts]
     clips = await embed_clips(services, sources, deadline=deadline, curves=curves)
-    return ScoreResponse(
-        results=[
+
+    def results() -> list[PairScore]:
+        return [
             _pair_score(services, clip, vector, references, own, options)
             for clip, vector, own in zip(clips, texts.vectors, parts, strict=True)
-        ],
+        ]
+
+    return ScoreResponse(
+        # Many sentences over many windows take a tenth of a second a pair.
+        results=await anyio.to_thread.run_sync(results) if options.sentences else results(),
         identity=services.engine.identity,
         truncated=[i for i, cut in enumerate(texts.truncated) if cut],
     )

@@ -51,6 +51,13 @@ def test_the_form_takes_the_same_options(client: httpx.Client) -> None:
     refused(bad, 422, "invalid-request", field="window_s")
 
 
+def test_long_captions_are_taken_apart_as_short_ones(client: httpx.Client) -> None:
+    caption = "not" + "-" * 8000 + " a b c d deep"
+    result = scored(client, clip(1), caption, attributes=True, sentences=True)
+    assert [(one["value"], one["negated"]) for one in result["attributes"]] == [("low", False)]
+    assert len(result["sentences"]) == 1
+
+
 def test_nothing_is_taken_apart_unasked(client: httpx.Client) -> None:
     result = scored(client, clip(1), "A man whispers. Then he shouts.")
     assert [result[name] for name in ("curve", "sentences", "turns", "attributes")] == [None] * 4
