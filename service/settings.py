@@ -105,7 +105,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(256 * MIB, ge=1, description="Largest request body, bytes.")
     max_parts: int = Field(64, ge=1, description="Most files, clips or pairs in one request.")
     request_timeout_s: Seconds = Field(300.0, gt=0, description="Deadline of a request; late work is dropped with 504.")
-    max_texts: int = Field(256, ge=1, description="Most texts in one request.")
+    max_texts: int = Field(
+        256, ge=1, description="Most texts in one request; of all prompts of labels, nine tenths of CLSP_QUEUE_TEXTS."
+    )
     max_text_chars: int = Field(8192, ge=1, description="Longest text, characters.")
     max_labels: int = Field(256, ge=2, description="Most labels in one classification.")
     max_pairs: int = Field(64, ge=1, description="Most (clip, caption) pairs in one scoring request.")
@@ -138,14 +140,18 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=1024, description="Threads of one encoder; 0 takes the container's CPU quota.")
     batch_audio_s: Seconds = Field(30.0, gt=0, description="Most padded audio in one speech batch, seconds.")
     batch_texts: int = Field(32, ge=1, description="Most texts in one text batch.")
-    queue_audio_s: Seconds = Field(9000.0, gt=0, description="Most windowed audio waiting for encoding, seconds.")
+    queue_audio_s: Seconds = Field(
+        9000.0, gt=0, description="Most windowed audio waiting for encoding, of which bulk is nine tenths, seconds."
+    )
     bulk_audio_s: Seconds = Field(
         60.0, gt=0, description="A clip longer than this lets shorter ones go first, seconds."
     )
     max_wait_s: Seconds = Field(
         10.0, gt=0, description="Longest expected wait for an encoder, beyond which interactive work is refused (503)."
     )
-    queue_texts: int = Field(4096, ge=1, description="Most texts waiting for the text encoder.")
+    queue_texts: int = Field(
+        4096, ge=1, description="Most texts waiting for the text encoder, of which bulk is nine tenths."
+    )
     text_cache_size: int = Field(4096, ge=0, description="Text embeddings kept in memory; 0 turns the cache off.")
     heartbeat_timeout_s: Seconds = Field(
         15.0, gt=0, description="An encoder busy with one batch for longer than this is reported as not ready."

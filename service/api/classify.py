@@ -91,7 +91,8 @@ def _prompts(services: Services, options: ClassifyOptions) -> dict[str, list[str
         return presets[options.preset]
     settings = services.settings
     check_count("labels", options.labels, settings.max_labels)
-    check_count("labels", [text for texts in options.labels.values() for text in texts], settings.queue_texts)
+    # More than one request may bring elsewhere: several prompts a label are what makes labels work.
+    check_count("labels", [text for texts in options.labels.values() for text in texts], services.engine.most_texts)
     for label, texts in options.labels.items():
         check_text("labels", label, settings)
         for text in texts:

@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.datastructures import UploadFile
 
-from service.api.curves import CurvePolicy, embed_windows
+from service.api.curves import CurvePolicy, CurvesRoom, curve_ranges, embed_curve
 from service.api.deps import Services
 from service.api.offload import in_thread
 from service.audio import MEDIA_TYPES, Clip, decode
@@ -81,14 +81,15 @@ async def embed_clips(
 
     `bulk` lets the clips of others go first.
 
-    Raises AudioError with `field` set at the first clip that is refused, ProblemError when all of them together are
-    too long, and the engine's errors: before anything is read or decoded where there is no time for it. What was not
-    begun then is dropped.
+    Raises AudioError with `field` set at the first clip that is refused, ProblemError when all of them together, or
+    their curves, are too long, and the engine's errors: before anything is read or decoded where there is no time for
+    it. What was not begun then is dropped.
     """
     if sources:
         services.engine.check_speech(deadline=deadline, bulk=bulk)
     in_flight = asyncio.Semaphore(CLIPS_IN_FLIGHT)
     total_s = 0.0
+    curves_room = CurvesRoom(services)
     admitted = False
 
     async def embed(source: ClipSource, curve: CurvePolicy | None) -> EmbeddedClip:
@@ -100,17 +101,16 @@ async def embed_clips(
             if total_s > most:
                 detail = f"{source.field}: the clips of one request may last {most:g} s together"
                 raise ProblemError("limit-exceeded", detail, field=source.field, limit=most)
+            ranges = [] if curve is None else curve_ranges(services, len(clip.samples), curve, source.field)
+            if ranges:
+                curves_room.take(len(clip.samples), ranges, source.field)
             # Once one clip of a request is accepted, refusing another would throw the first away.
             known, admitted = admitted, True
             with services.metrics.stage("encode"):
                 result = await services.engine.embed_clip(
                     clip.samples, key=clip.sha256, deadline=deadline, bulk=bulk, admitted=known
                 )
-                over_time = (
-                    None
-                    if curve is None
-                    else await embed_windows(services, clip.samples, result, curve, source.field, deadline)
-                )
+                over_time = await embed_curve(services, clip.samples, result, ranges, deadline) if ranges else None
         return EmbeddedClip(
             clip.duration_s, clip.sha256, MEDIA_TYPES[clip.format], data if keep_bytes else None, result, over_time
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,34 +41,46 @@ def curve_policy(services: Services, options: ScoreOptions, sentences: int) -> C
     return CurvePolicy(window_s, window_s / HOPS_A_WINDOW if hop_s is None else hop_s)
 
 
-async def embed_windows(
-    services: Services,
-    samples: NDArray[np.float32],
-    whole: ClipResult,
-    policy: CurvePolicy,
-    field: str,
-    deadline: float,
-) -> ClipResult:
-    """A decoded clip in the policy's windows. Raises ProblemError when they are too many, and the engine's errors."""
+def curve_ranges(services: Services, samples: int, policy: CurvePolicy, field: str) -> list[tuple[int, int]]:
+    """The policy's windows of a decoded clip of so many samples. Raises ProblemError when they are too many."""
     manifest, most = services.engine.manifest, services.settings.max_curve_points
     rate = manifest.sample_rate
-    points = 1 + max(0.0, len(samples) / rate - policy.window_s) / policy.hop_s
+    points = 1 + max(0.0, samples / rate - policy.window_s) / policy.hop_s
     if points > most:
         detail = f"{field}: {int(points)} windows of {policy.window_s:g} s each {policy.hop_s:g} s; at most {most}"
         raise ProblemError("limit-exceeded", detail, field="hop_s", limit=most)
-    ranges = plan_windows(
-        len(samples), sample_rate=rate, window_s=policy.window_s, hop_s=policy.hop_s, min_s=manifest.min_s
-    )
+    return plan_windows(samples, sample_rate=rate, window_s=policy.window_s, hop_s=policy.hop_s, min_s=manifest.min_s)
+
+
+class CurvesRoom:
+    """Whether all curves of one request could ever wait for the encoder together, each with its clip.
+
+    One that could not would be refused on an idle service too, and its caller would come again for ever.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._engine = services.engine
+        self._windowed_s = 0.0
+
+    def take(self, samples: int, ranges: list[tuple[int, int]], field: str) -> None:
+        """Count a clip of so many samples and its curve's windows. Raises ProblemError."""
+        rate, most = self._engine.manifest.sample_rate, self._engine.most_windowed_s
+        own_s = sum(stop - start for start, stop in ranges) / rate
+        self._windowed_s += own_s + self._engine.windowed_s(samples / rate)
+        if self._windowed_s > most:
+            detail = f"{field}: the clips and curves of one request may come to {most:g} s in windows"
+            raise ProblemError("limit-exceeded", detail, field="hop_s", limit=most)
+
+
+async def embed_curve(
+    services: Services,
+    samples: NDArray[np.float32],
+    whole: ClipResult,
+    ranges: list[tuple[int, int]],
+    deadline: float,
+) -> ClipResult:
+    """A decoded clip in a curve's windows, all of them or none. Raises the engine's errors."""
     if len(ranges) == 1:
         return whole
-    tasks = [
-        asyncio.create_task(services.engine.embed_clip(samples[start:stop], deadline=deadline, admitted=True))
-        for start, stop in ranges
-    ]
-    try:
-        results = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-    windows = [(start / rate, stop / rate) for start, stop in ranges]
-    return ClipResult(windows, np.stack([result.pooled for result in results]), whole.pooled)
+    found = await services.engine.embed_windows(samples, ranges, deadline=deadline)
+    return ClipResult(found.windows, found.vectors, whole.pooled)

@@ -159,10 +159,11 @@ class Batcher(Generic[In, Out]):
             raise Overloaded(_SHUTDOWN_RETRY_S, "the service is shutting down")
         if self._down or not self._thread.is_alive():
             raise WorkerDown(f"the {self._name} worker is not running")
-        if cost > self._policy.capacity:
+        room = self._policy.room(bulk=bulk)
+        if cost > room:
             # Told apart from a full queue, because trying again would never help.
-            raise ValueError(f"{cost:g} at once, when {self._policy.capacity:g} may wait")
-        excess = self._waiting.cost + cost - self._policy.capacity
+            raise ValueError(f"{cost:g} at once, when {room:g} may wait")
+        excess = self._waiting.cost + cost - room
         if excess > 0:
             raise Overloaded(retry_after(excess / self._per_second) if self._per_second else 1.0)
         # A batch that runs is not waited for: the next one, which this call may join, forms meanwhile.

@@ -23,7 +23,7 @@ from service.engine.memory import c_library_trim
 from service.engine.shared import Shared
 from service.engine.supervisor import Supervisor
 from service.engine.threads import available_cpus
-from service.engine.waiting import BatchPolicy
+from service.engine.waiting import BULK_SHARE, BatchPolicy
 from service.engine.work import Call, Clock, WorkObserver
 from service.settings import Settings
 
@@ -97,7 +97,7 @@ class Engine:
         observer: WorkObserver | None = None,
         on_fatal: Callable[[str], None] = logger.critical,
     ) -> None:
-        """Read the bundle. Raises BundleError, and ValueError when the longest clip allowed would not fit the queue."""
+        """Read the bundle. Raises BundleError, and ValueError when what one request may bring would not fit a queue."""
         self._settings, self._observer, self._on_fatal = settings, observer, on_fatal
         self.bundle = bundle or Bundle.load(settings.bundle, verify=settings.verify_bundle)
         self.identity = embedding_identity(self.bundle)
@@ -105,18 +105,32 @@ class Engine:
         self._speech: Batcher[Samples, Vectors] | None = None
         self._text: Batcher[str, TextEmbedding] | None = None
         self._supervisor: Supervisor | None = None
-        longest = self._plan(round(settings.max_audio_s * self.manifest.sample_rate))
-        cost = sum(stop - start for start, stop in longest) / self.manifest.sample_rate
-        if cost > settings.queue_audio_s:
+        cost = self.windowed_s(settings.max_audio_s)
+        if cost > self.most_windowed_s:
             raise ValueError(
                 f"a clip of max_audio_s = {settings.max_audio_s:g} s is {cost:g} s in windows; "
-                f"queue_audio_s = {settings.queue_audio_s:g} s must be at least that"
+                f"{BULK_SHARE:.0%} of queue_audio_s = {settings.queue_audio_s:g} s must be at least that"
+            )
+        if settings.max_texts > self.most_texts:
+            raise ValueError(
+                f"{BULK_SHARE:.0%} of queue_texts = {settings.queue_texts} must be at least "
+                f"max_texts = {settings.max_texts}"
             )
 
     @property
     def manifest(self) -> BundleManifest:
         """The bundle's manifest."""
         return self.bundle.manifest
+
+    @property
+    def most_windowed_s(self) -> float:
+        """Most audio in windows that may wait where none waits yet, seconds."""
+        return BULK_SHARE * self._settings.queue_audio_s
+
+    @property
+    def most_texts(self) -> int:
+        """Most texts that may wait where none waits yet."""
+        return int(BULK_SHARE * self._settings.queue_texts)
 
     @property
     def ready(self) -> bool:
@@ -227,14 +241,38 @@ class Engine:
         `key` names the content: clips of one key that are in flight together are computed once. `admitted` clips
         belong to a request that is under way. Raises ValueError for no samples, or more of them than `max_audio_s`.
         """
-        if self._speech is None:
-            raise EngineFailed("the engine has not started")
         if samples.ndim != 1 or not len(samples):
             raise ValueError(f"a clip is a non-empty [n] array, not {samples.shape}")
+        bulk = bulk or len(samples) > self._settings.bulk_audio_s * self.manifest.sample_rate
+        ranges = self._plan(len(samples))
+        return await self._embed_ranges(samples, ranges, key, deadline=deadline, bulk=bulk, admitted=admitted)
+
+    async def embed_windows(
+        self, samples: Samples, ranges: Sequence[tuple[int, int]], *, deadline: Clock | None = None
+    ) -> ClipResult:
+        """A clip of a request that is under way in windows of the caller's own, all of them or none.
+
+        They are bulk where they come to more than `bulk_audio_s` together. Raises ValueError for more of them than
+        `most_windowed_s`.
+        """
+        seconds = sum(stop - start for start, stop in ranges) / self.manifest.sample_rate
+        bulk = seconds > self._settings.bulk_audio_s
+        return await self._embed_ranges(samples, ranges, None, deadline=deadline, bulk=bulk, admitted=True)
+
+    async def _embed_ranges(
+        self,
+        samples: Samples,
+        ranges: Sequence[tuple[int, int]],
+        key: str | None,
+        *,
+        deadline: Clock | None,
+        bulk: bool,
+        admitted: bool,
+    ) -> ClipResult:
+        if self._speech is None:
+            raise EngineFailed("the engine has not started")
         _check_deadline(deadline)
         rate = self.manifest.sample_rate
-        ranges = self._plan(len(samples))
-        bulk = bulk or len(samples) > self._settings.bulk_audio_s * rate
 
         def call() -> Call[Samples, Vectors]:
             windows = [np.ascontiguousarray(samples[start:stop], dtype=np.float32) for start, stop in ranges]
@@ -248,6 +286,11 @@ class Engine:
         except ValueError as error:
             raise EngineFailed(f"the clip has no embedding: {error}") from error
         return ClipResult([(start / rate, stop / rate) for start, stop in ranges], vectors, pooled)
+
+    def windowed_s(self, seconds: float) -> float:
+        """What a clip of so many seconds comes to in the bundle's windows, which overlap."""
+        rate = self.manifest.sample_rate
+        return sum(stop - start for start, stop in self._plan(round(seconds * rate))) / rate
 
     def stats(self) -> EngineStats:
         """Counters, for metrics. Raises EngineFailed before `start`."""

@@ -15,6 +15,8 @@ from service.engine.work import Call, In, Out, Piece
 
 BULK_TURN: Final = 4
 """Where both wait, every fifth batch is bulk's: it goes on, however long others keep coming."""
+BULK_SHARE: Final = 0.9
+"""Of the room to wait in, what bulk may fill: interactive calls find the rest, however much bulk comes."""
 _LOOKAHEAD: Final = 512
 """Pieces looked at for a batch, so that forming one costs the same however long the queue is."""
 _SWEEP_S: Final = 0.5
@@ -32,6 +34,10 @@ class BatchPolicy:
     """Share of a padded batch that is not padding, at least."""
     capacity: float
     """Most cost that may wait."""
+
+    def room(self, *, bulk: bool) -> float:
+        """The same for a call of this kind, with all that waits already."""
+        return BULK_SHARE * self.capacity if bulk else self.capacity
 
 
 class Waiting(Generic[In, Out]):

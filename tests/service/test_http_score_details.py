@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from audio_files import encode, voice
 from http_support import clip, data_uri, refused
+from serving import Serve
 
 LIBRARY = Path(__file__).resolve().parent.parent.parent / "examples" / "library"
 
@@ -120,3 +121,23 @@ def test_windows_that_cannot_be_are_refused(client: httpx.Client, options: dict,
     body = {"pairs": [{"audio": data_uri(clip(3)), "caption": "a"}], "curve": True, **options}
     problem = refused(client.post("/v1/score", json=body), 422, slug)
     assert problem.get("field", "") == field
+
+
+def test_curves_that_could_never_wait_together_are_refused_for_good(serve: Serve, data_dir: Path) -> None:
+    """A curve of 11 s in windows fits; three of them do not fit the queue, empty as it is: no time would help."""
+    with serve(data_dir=data_dir, max_audio_s=5, queue_audio_s=20) as own:
+        fine = {"curve": True, "window_s": 1, "hop_s": 0.2}
+        pairs = [{"audio": data_uri(clip(3, seed=seed)), "caption": "a"} for seed in range(3)]
+        answer = own.client.post("/v1/score", json={"pairs": pairs, **fine})
+        assert refused(answer, 422, "limit-exceeded", field="hop_s")["limit"] == 18
+        answer = own.client.post("/v1/score", json={"pairs": pairs[:1], **fine})
+        assert len(answer.json()["results"][0]["curve"]) == 11
+
+
+def test_a_long_curve_lets_others_go_first(serve: Serve, data_dir: Path) -> None:
+    with serve(data_dir=data_dir, bulk_audio_s=5) as own:
+        assert len(scored(own.client, clip(3), "a", curve=True, window_s=1, hop_s=1)["curve"]) == 3
+        assert 'clsp_queue_wait_seconds_count{encoder="speech",kind="bulk"}' not in own.client.get("/metrics").text
+        assert len(scored(own.client, clip(3), "a", curve=True, window_s=1, hop_s=0.2)["curve"]) == 11
+        waits = own.client.get("/metrics").text
+        assert 'clsp_queue_wait_seconds_count{encoder="speech",kind="bulk"} 11.0' in waits

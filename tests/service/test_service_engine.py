@@ -132,5 +132,7 @@ def test_misuse_is_told() -> None:
         asyncio.run(idle.embed_texts(["a"]))
     with pytest.raises(ValueError, match="queue_audio_s"):
         Engine(Settings(max_audio_s=3600, queue_audio_s=3600))
+    with pytest.raises(ValueError, match="queue_texts"):
+        Engine(Settings(max_texts=256, queue_texts=256))
     with pytest.raises(BundleError):
         Engine(Settings(bundle="no/such/bundle"))

@@ -106,6 +106,20 @@ def test_more_than_the_queue_could_ever_hold_is_not_called_overload(worker: Batc
         worker.submit([call(60.0), call(60.0)])
 
 
+def test_bulk_leaves_room_for_interactive_work(encoder: Encoder, worker: Batcher[float, float]) -> None:
+    hold(encoder, worker)
+    bulk = [Call[float, float]([float(size)], [float(size)], bulk=True) for size in (40, 45, 10)]
+    worker.submit(bulk[:2])
+    with pytest.raises(Overloaded):
+        worker.submit(bulk[2:])
+    interactive = call(10.0)
+    worker.submit([interactive])
+    with pytest.raises(ValueError, match="90 may wait"):
+        worker.submit([Call[float, float]([91.0], [91.0], bulk=True)])
+    encoder.free.set()
+    assert interactive.future.result(PATIENCE) == [100.0]
+
+
 def test_late_work_is_dropped_before_it_runs(encoder: Encoder, worker: Batcher[float, float]) -> None:
     hold(encoder, worker)
     late, punctual = call(5.0, 5.0, deadline=time.monotonic() + 0.05), call(5.0, deadline=time.monotonic() + PATIENCE)
