@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -32,6 +31,7 @@ from service.api import (
     score,
     search,
 )
+from service.api.decoding import Decoding
 from service.api.deps import Services
 from service.api.failures import install_failure_handlers
 from service.audio_limits import AudioLimits
@@ -120,7 +120,7 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
                 store=store,
                 metrics=metrics,
                 audio_limits=limits,
-                decoding=ThreadPoolExecutor(settings.decode_workers, "clsp-decode"),
+                decoding=Decoding(settings, limits),
                 fetcher=Fetcher.from_settings(settings),
                 jobs=bulk,
             )

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -69,17 +69,21 @@ class Clip:
     sha256: str
 
 
-def decode(data: bytes, limits: AudioLimits) -> Clip:
-    """Decode one file. Raises AudioError and nothing else, for any bytes.
+def decode(data: bytes, limits: AudioLimits, *, watch: Callable[[int], None] | None = None) -> Clip:
+    """Decode one file. Raises AudioError and nothing else, for any bytes, and what `watch` raises.
 
     Args:
         data: the file as sent. The container is told by its bytes, never by a name or a media type.
         limits: refused from the header where it tells, and while reading where it lies or does not.
+        watch: is told how many samples of all channels there will be, where the header counts them, and between blocks
+            how many were read; by raising it ends the decoding.
     """
     container = _admit(data, limits)
     with _open(data, container) as file:
         _check_header(file, limits)
-        samples, frames, peak = _read(file, container, limits)
+        if watch is not None and _counted(file):
+            watch(file.frames * file.channels)
+        samples, frames, peak = _read(file, container, limits, watch)
         rate, channels, name = file.samplerate, file.channels, file.format
     _check_whole(frames, rate, peak, limits)
     return Clip(
@@ -169,10 +173,17 @@ def _check_header(file: sf.SoundFile, limits: AudioLimits) -> None:
         raise AudioError("sample_rate", detail, limit=low if file.samplerate < low else high)
     if _counted(file) and file.frames > limits.max_s * file.samplerate:
         raise _too_long(f"lasts {file.frames / file.samplerate:.1f} s", limits)
+    if _counted(file) and file.frames * file.channels > limits.max_samples:
+        raise _too_many_samples(f"has {file.frames * file.channels}", limits)
 
 
 def _too_long(what: str, limits: AudioLimits) -> AudioError:
     return AudioError("too_long", f"the clip {what}; at most {limits.max_s:g} s are accepted", limit=limits.max_s)
+
+
+def _too_many_samples(what: str, limits: AudioLimits) -> AudioError:
+    detail = f"the clip {what} samples in all channels together; at most {limits.max_samples} are accepted"
+    return AudioError("too_many_samples", detail, limit=limits.max_samples)
 
 
 def _counted(file: sf.SoundFile) -> bool:
@@ -181,7 +192,9 @@ def _counted(file: sf.SoundFile) -> bool:
     return 0 < frames < 1 << 62
 
 
-def _read(file: sf.SoundFile, container: Container, limits: AudioLimits) -> tuple[NDArray[np.float32], int, float]:
+def _read(
+    file: sf.SoundFile, container: Container, limits: AudioLimits, watch: Callable[[int], None] | None
+) -> tuple[NDArray[np.float32], int, float]:
     """Samples at 16 kHz, frames as recorded, and the peak of the downmix."""
     rate, channels = file.samplerate, file.channels
     cap = math.floor(limits.max_s * rate)
@@ -202,6 +215,10 @@ def _read(file: sf.SoundFile, container: Container, limits: AudioLimits) -> tupl
         frames += len(part)
         if frames > cap:
             raise _too_long("is longer than its limit", limits)
+        if frames * channels > limits.max_samples:
+            raise _too_many_samples("has more", limits)
+        if watch is not None:
+            watch(frames * channels)
         block_peak = _peak(part)
         if not math.isfinite(block_peak):
             first = int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])

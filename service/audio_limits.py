@@ -16,6 +16,7 @@ AudioErrorCode = Literal[
     "unreadable",
     "truncated",
     "too_many_channels",
+    "too_many_samples",
     "sample_rate",
     "too_long",
     "too_short",
@@ -44,12 +45,16 @@ class AudioError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioLimits:
-    """What a clip may be: bytes as sent, seconds and Hz as recorded, peak in dB relative to full scale."""
+    """What a clip may be: bytes as sent, seconds and Hz as recorded, peak in dB relative to full scale.
+
+    `max_samples` are of all channels together: they are what decoding costs.
+    """
 
     max_bytes: int = 128 * 1024 * 1024
     min_s: float = 0.25
     max_s: float = 3600.0
     max_channels: int = 8
+    max_samples: int = 3600 * 48_000 * 2
     min_sample_rate: int = 4000
     max_sample_rate: int = 192_000
     min_peak_dbfs: float = -80.0
@@ -62,6 +67,7 @@ class AudioLimits:
             min_s=min_s,
             max_s=settings.max_audio_s,
             max_channels=settings.max_channels,
+            max_samples=settings.max_decoded_samples,
             min_sample_rate=settings.min_sample_rate,
             max_sample_rate=settings.max_sample_rate,
             min_peak_dbfs=settings.min_peak_dbfs,

@@ -121,6 +121,12 @@ class Settings(BaseSettings):
     max_audio_bytes: int = Field(128 * MIB, ge=1, description="Largest encoded clip, bytes.")
     max_audio_s: Seconds = Field(3600.0, gt=0, description="Longest clip after decoding, seconds.")
     max_channels: int = Field(8, ge=1, le=64, description="Most channels of a clip; they are averaged.")
+    max_decoded_samples: int = Field(
+        3600 * 48_000 * 2,
+        ge=1,
+        description="Most samples of a clip, all channels together: an hour at 48 kHz in stereo. "
+        "Raise it with CLSP_MAX_AUDIO_S.",
+    )
     max_request_audio_s: Seconds = Field(3600.0, gt=0, description="Most decoded audio of one request, seconds.")
     min_sample_rate: int = Field(4000, ge=1000, description="Lowest sample rate of a clip, Hz.")
     max_sample_rate: int = Field(192_000, le=768_000, description="Highest sample rate of a clip, Hz.")
@@ -134,7 +140,12 @@ class Settings(BaseSettings):
         description="Networks that are not public and may be fetched from all the same, such as 10.1.0.0/16.",
     )
     url_timeout_s: Seconds = Field(10.0, gt=0, description="Longest time that fetching one clip may take, seconds.")
-    decode_workers: int = Field(2, ge=1, le=64, description="Clips decoded at the same time; bounds decoding memory.")
+    decode_workers: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Short clips decoded at the same time, and half as many long ones; bounds decoding memory.",
+    )
 
     # The encoders
     threads: int = Field(0, ge=0, le=1024, description="Threads of one encoder; 0 takes the container's CPU quota.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,11 +11,10 @@ from starlette.datastructures import UploadFile
 
 from service.api.curves import CurvePolicy, CurvesRoom, curve_ranges, embed_curve
 from service.api.deps import Services
-from service.api.offload import in_thread
-from service.audio import MEDIA_TYPES, Clip, decode
+from service.audio import MEDIA_TYPES, Clip
 from service.audio_limits import AudioError
 from service.data_uri import parse_data_uri
-from service.engine import ClipResult, DeadlineExceeded
+from service.engine import ClipResult
 from service.errors import ProblemError
 from service.fetch import is_url
 
@@ -26,11 +24,15 @@ CLIPS_IN_FLIGHT: Final = 4
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Audio that a request brought. `field` is its place in the request; `read` is called once, in a thread."""
+    """Audio that a request brought. `field` is its place in the request; `read` is called once, in a thread.
+
+    `remote`: reading waits for another machine.
+    """
 
     field: str
     filename: str | None
     read: Callable[[], bytes]
+    remote: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,10 @@ def uploaded_clip(upload: UploadFile, field: str, services: Services) -> ClipSou
 
 def inline_clip(uri: str, field: str, services: Services, *, filename: str | None = None) -> ClipSource:
     """Audio of a JSON body: a data URI, or an address to fetch it from where the operator allows that."""
-
-    def read() -> bytes:
-        if is_url(uri):
-            return services.fetcher.fetch(uri)
-        return parse_data_uri(uri, max_bytes=services.audio_limits.max_bytes)[1]
-
-    return ClipSource(field, filename, read)
+    if is_url(uri):
+        return ClipSource(field, filename, lambda: services.fetcher.fetch(uri), remote=True)
+    most = services.audio_limits.max_bytes
+    return ClipSource(field, filename, lambda: parse_data_uri(uri, max_bytes=most)[1])
 
 
 async def embed_clips(
@@ -87,6 +86,7 @@ async def embed_clips(
     """
     if sources:
         services.engine.check_speech(deadline=deadline, bulk=bulk)
+        services.decoding.check(deadline=deadline, bulk=bulk)
     in_flight = asyncio.Semaphore(CLIPS_IN_FLIGHT)
     total_s = 0.0
     curves_room = CurvesRoom(services)
@@ -95,7 +95,7 @@ async def embed_clips(
     async def embed(source: ClipSource, curve: CurvePolicy | None) -> EmbeddedClip:
         nonlocal total_s, admitted
         async with in_flight:
-            clip, data = await _decode(services, source, deadline)
+            clip, data = await _decode(services, source, deadline, bulk=bulk)
             total_s += clip.duration_s
             most = services.settings.max_request_audio_s
             if total_s > most:
@@ -126,16 +126,10 @@ async def embed_clips(
             task.cancel()
 
 
-async def _decode(services: Services, source: ClipSource, deadline: float) -> tuple[Clip, bytes]:
-    def work() -> tuple[Clip, bytes]:
-        if time.monotonic() > deadline:
-            raise DeadlineExceeded("the deadline passed before the clip was decoded")
-        data = source.read()
-        return decode(data, services.audio_limits), data
-
+async def _decode(services: Services, source: ClipSource, deadline: float, *, bulk: bool) -> tuple[Clip, bytes]:
     with services.metrics.stage("decode"):
         try:
-            clip, data = await in_thread(work, services.decoding)
+            clip, data = await services.decoding.decode(source.read, deadline=deadline, remote=source.remote, bulk=bulk)
         except AudioError as error:
             error.field = source.field
             raise

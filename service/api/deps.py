@@ -14,6 +14,7 @@ from fastapi import Depends, Path, Request, Response
 from index.backend import Store
 from index.errors import IdentityMismatch
 from index.types import CollectionKind
+from service.api.decoding import Decoding
 from service.api.offload import in_thread
 from service.audio_limits import AudioLimits
 from service.engine import Engine
@@ -42,7 +43,7 @@ class Services:
     store: Store
     metrics: Metrics
     audio_limits: AudioLimits
-    decoding: ThreadPoolExecutor
+    decoding: Decoding
     fetcher: Fetcher
     jobs: Jobs
     # Apart, because writers wait for each other: a bulk ingest must not take the threads that searches need.

@@ -1,5 +1,6 @@
 """The encoders behind a queue: what the rest of the service may use of them."""
 
+from service.engine.admission import check_time
 from service.engine.engine import ClipResult, Engine, EngineStats, TextResult
 from service.engine.errors import DeadlineExceeded, EngineError, EngineFailed, Overloaded, WorkerDown
 
@@ -13,4 +14,5 @@ __all__ = [
     "Overloaded",
     "TextResult",
     "WorkerDown",
+    "check_time",
 ]

@@ -104,6 +104,32 @@ def streamed_flac(seconds: float) -> bytes:
     return bytes(data)
 
 
+def test_what_decoding_costs_is_bounded_whatever_the_seconds() -> None:
+    """Silence in eight channels at 192 kHz takes a hundred times as long as speech of as many bytes."""
+    limits = AudioLimits(max_samples=2 * SAMPLE_RATE)
+    counted = refusal(encode(voice(1.5, channels=2), SAMPLE_RATE), limits)
+    assert (counted.code, counted.limit) == ("too_many_samples", 32_000)
+    assert "has 48000 samples" in counted.detail
+    assert refusal(streamed_flac(3.0), limits).code == "too_many_samples"
+    assert decode(streamed_flac(2.0), limits).duration_s == 2.0
+
+
+def test_who_watches_can_end_it() -> None:
+    told: list[int] = []
+    decode(encode(voice(5.0, channels=2), SAMPLE_RATE), LIMITS, watch=told.append)
+    assert (told[0], told[-1]) == (160_000, 160_000), "first what the header says, then what was read"
+    assert told[1:] == sorted(told[1:])
+
+    def enough(samples: int) -> None:
+        if samples > 40_000:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        decode(streamed_flac(5.0), LIMITS, watch=enough)
+    with pytest.raises(TimeoutError):
+        decode(untagged_variable_rate_mp3(), LIMITS, watch=enough)
+
+
 def test_a_flac_of_unknown_length_is_read_to_its_end() -> None:
     assert decode(streamed_flac(3.0), LIMITS).duration_s == 3.0
     assert refusal(streamed_flac(3.0), AudioLimits(max_s=2.0)).code == "too_long"

@@ -4,11 +4,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
-from http_support import clip, refused
+from http_support import clip, data_uri, refused
 from serving import Serve, Server
 
 from service.audio_limits import AudioError
@@ -25,11 +27,13 @@ class Origin:
     url: str
     port: int
     asked: list[str]
+    go: threading.Event
 
 
 @pytest.fixture(scope="module")
 def origin() -> Iterator[Origin]:
     asked: list[str] = []
+    go = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -68,6 +72,8 @@ def origin() -> Iterator[Origin]:
                         return
                 self.end_headers()
                 return
+            if self.path == "/clips/held/a.wav":
+                go.wait(60)
             found = self.path.endswith("a.wav")
             body = b"x" * 300_000 if self.path == "/clips/big" else clip(1)
             self.send_response(200 if found or self.path == "/clips/big" else 404)
@@ -82,7 +88,7 @@ def origin() -> Iterator[Origin]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield Origin(f"http://127.0.0.1:{server.server_port}", server.server_port, asked)
+    yield Origin(f"http://127.0.0.1:{server.server_port}", server.server_port, asked, go)
     server.shutdown()
 
 
@@ -200,6 +206,20 @@ def test_a_listed_url_is_a_clip_like_any_other(origin: Origin, serve: Serve, tmp
         assert own.client.post("/v1/embeddings", json=body).status_code == 200
         body["input"] = f"{origin.url}/secret/a.wav"
         refused(own.client.post("/v1/embeddings", json=body), 422, "invalid-audio", field="input[0]")
+
+
+def test_clips_at_hand_do_not_wait_for_those_that_are_fetched(origin: Origin, serve: Serve, tmp_path: Path) -> None:
+    allow = {"url_allow": [f"{origin.url}/clips/"], "url_private_networks": list(LOCAL), "url_timeout_s": 60}
+    with serve(data_dir=tmp_path / "data", decode_workers=1, **allow) as own, ThreadPoolExecutor(2) as pool:
+        held = {"input": f"{origin.url}/clips/held/a.wav", "modality": "audio"}
+        calls = [pool.submit(own.client.post, "/v1/embeddings", json=held) for _ in range(2)]
+        while origin.asked.count("/clips/held/a.wav") < 2:
+            time.sleep(0.01)
+        here = {"input": data_uri(clip(1, seed=1)), "modality": "audio"}
+        assert own.client.post("/v1/embeddings", json=here).status_code == 200
+        assert not any(call.done() for call in calls)
+        origin.go.set()
+        assert [call.result(60).status_code for call in calls] == [200, 200]
 
 
 def test_settings_name_what_is_no_address() -> None:
