@@ -220,7 +220,7 @@ class Engine:
             return Call([text], [len(text)], cost=1.0, deadline=deadline, bulk=bulk)
 
         wanted: dict[Hashable, Callable[[], Call[str, TextEmbedding]]] = {text: partial(call, text) for text in keys}
-        by_text = await self._texts.get(wanted, deadline=deadline, admitted=admitted)
+        by_text = await self._texts.get(wanted, deadline=deadline, bulk=bulk, admitted=admitted)
         found = [by_text[text][0] for text in keys]
         vectors = np.stack([one.vector for one in found]) if found else np.zeros((0, self.manifest.embedding_dim))
         return TextResult(
@@ -279,7 +279,8 @@ class Engine:
             return Call(windows, [len(window) / rate for window in windows], deadline=deadline, bulk=bulk)
 
         unique: Hashable = key if key is not None else object()
-        (rows,) = (await self._clips.get({unique: call}, deadline=deadline, admitted=admitted)).values()
+        found = await self._clips.get({unique: call}, deadline=deadline, bulk=bulk, admitted=admitted)
+        (rows,) = found.values()
         vectors = np.stack(rows)
         try:
             pooled = pool_windows(vectors)

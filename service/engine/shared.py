@@ -40,9 +40,16 @@ class Shared(Generic[In, Out]):
         self.hits = self.misses = self.shared = 0
 
     async def get(
-        self, wanted: Mapping[Hashable, Callable[[], Call[In, Out]]], *, deadline: Clock | None, admitted: bool = False
+        self,
+        wanted: Mapping[Hashable, Callable[[], Call[In, Out]]],
+        *,
+        deadline: Clock | None,
+        bulk: bool = False,
+        admitted: bool = False,
     ) -> dict[Hashable, list[Out]]:
         """Results by key; a call is made only where its key is neither known nor in flight.
+
+        Unless `bulk` itself, a request joins no flight that is: it would wait in the slow queue for being the second.
 
         Raises the engine's errors; a failure is not cached. When a request ends early, a call that nobody else waits
         for is withdrawn from the queue.
@@ -55,7 +62,7 @@ class Shared(Generic[In, Out]):
             if key in self._cache:
                 self._cache.move_to_end(key)
                 found[key] = self._cache[key]
-            elif flight is not None and not flight.call.late:
+            elif flight is not None and not flight.call.late and (bulk or not flight.call.bulk):
                 joined[key] = flight
             else:
                 missing[key] = make

@@ -62,6 +62,30 @@ def test_cancelled_callers_cost_nothing_and_take_no_shared_text_along() -> None:
     run(scenario)
 
 
+def test_who_asks_for_what_bulk_waits_for_does_not_wait_with_it() -> None:
+    async def scenario(engine: Engine) -> None:
+        begun, go = pause_worker(engine, "embed_speech")
+        first = asyncio.create_task(engine.embed_clip(clip(1.0)))
+        await asyncio.to_thread(begun.wait, 20)
+        done: list[str] = []
+
+        async def embed(name: str, samples: np.ndarray, *, bulk: bool) -> None:
+            await engine.embed_clip(samples, key=name[0], bulk=bulk)
+            done.append(name)
+
+        names = {"long": clip(30.0), "wanted by bulk": clip(3.0, 1), "wanted by bulk too": clip(3.0, 1)}
+        waiting = [asyncio.create_task(embed(name, samples, bulk=True)) for name, samples in names.items()]
+        await asyncio.sleep(0.05)
+        waiting += [asyncio.create_task(embed(name, clip(3.0, 1), bulk=False)) for name in ("wanted now", "w. also")]
+        await asyncio.sleep(0.05)
+        go.set()
+        await asyncio.gather(first, *waiting)
+        assert done[:2] == ["wanted now", "w. also"]
+        assert engine.stats().shared_in_flight == 2, "bulk joined bulk, and the second of the others the first"
+
+    run(scenario)
+
+
 def test_a_full_queue_is_told_with_a_time_and_empties_again() -> None:
     async def scenario(engine: Engine) -> None:
         begun, go = pause_worker(engine, "embed_speech")
