@@ -128,7 +128,15 @@ def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-ANY_CALL: Final = ("unauthorized", "forbidden", "invalid-request", "too-many-requests", "internal", "overloaded")
+ANY_CALL: Final = (
+    "unauthorized",
+    "forbidden",
+    "unknown-host",
+    "invalid-request",
+    "too-many-requests",
+    "internal",
+    "overloaded",
+)
 BODY_CALL: Final = (*ANY_CALL, "malformed-body", "body-too-large", "unsupported-media-type")
 ENGINE_CALL: Final = (
     *BODY_CALL,

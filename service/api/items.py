@@ -130,6 +130,7 @@ async def delete_item(collection: CollectionPath, item_id: ItemPath, services: S
     responses={
         200: {"description": "The clip as it was uploaded.", "content": {"audio/*": {"schema": {"type": "string"}}}},
         206: {"description": "The bytes of the `Range` header."},
+        304: {"description": "The caller has the clip already: `If-None-Match` names its `ETag`."},
         **problems(*_ITEM_CALL, "no-audio", "range-not-satisfiable"),
     },
 )

@@ -13,13 +13,13 @@ from service.security import require_read
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=problems("unknown-host"))
 async def healthz() -> Health:
     """Whether the process answers at all. Restart it where this fails."""
     return Health(status="ok")
 
 
-@router.get("/readyz", responses=problems("unavailable"))
+@router.get("/readyz", responses=problems("unavailable", "unknown-host"))
 async def readyz(services: ServicesDep) -> Health:
     """Whether the service can do its work: the encoders live and their last inference went well. Send traffic then."""
     if not services.engine.ready:

@@ -24,9 +24,10 @@ class LabelVectors:
 
 async def embed_texts(services: Services, texts: Sequence[str], deadline: float) -> TextResult:
     """Embed texts, measured. Raises the engine's errors."""
-    services.metrics.texts.inc(len(texts))
     with services.metrics.stage("encode"):
-        return await services.engine.embed_texts(texts, deadline=deadline)
+        found = await services.engine.embed_texts(texts, deadline=deadline)
+    services.metrics.texts.inc(len(texts))
+    return found
 
 
 async def label_vectors(services: Services, prompts: Mapping[str, Sequence[str]], deadline: float) -> LabelVectors:

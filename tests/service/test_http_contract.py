@@ -28,6 +28,7 @@ CHECKS = ",".join(
         "ignored_auth",
     ]
 )
+ITEM = "/v1/collections/{collection}/items/{item_id}"
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +97,14 @@ def test_every_call_and_model_is_explained(document: dict[str, Any]) -> None:
         for method, call in calls.items():
             assert call.get("description"), (method, path)
             assert call["tags"], (method, path)
+            assert "421" in call["responses"], (method, path)
             if path not in ("/healthz", "/readyz"):
                 assert {"401", "403", "422", "500"} <= set(call["responses"]), (method, path)
                 assert call["security"], (method, path)
             for status, answer in call["responses"].items():
                 if status >= "400":
                     assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
+    assert {"206", "304"} < set(document["paths"][f"{ITEM}/audio"]["get"]["responses"])
     schemas = document["components"]["schemas"]
     assert not {"HTTPValidationError", "ValidationError"} & set(schemas)
     for name, schema in schemas.items():

@@ -110,6 +110,7 @@ URI = data_uri(clip(0.5))
         ("classify", {"audio": URI, "labels": ["same", "same"]}, "invalid-request", "labels"),
         ("classify", {"audio": URI, "labels": {"a": [], "b": "x"}}, "invalid-request", "labels.a"),
         ("classify", {"audio": URI, "labels": [f"label {i}" for i in range(257)]}, "limit-exceeded", "labels"),
+        ("classify", {"audio": URI, "labels": {"a": ["x"] * 2000, "b": ["y"] * 2000}}, "limit-exceeded", "labels"),
         ("classify", {"inputs": [URI, "nothing"], "preset": "gender"}, "invalid-audio", "inputs[1]"),
         ("score", {"pairs": []}, "invalid-request", "pairs"),
         ("score", {"pairs": [{"audio": URI}]}, "invalid-request", "pairs[0].caption"),

@@ -119,6 +119,7 @@ def test_a_full_queue_says_when_to_come_back(serve: Serve, data_dir: Path) -> No
 def test_late_work_is_dropped(serve: Serve, data_dir: Path) -> None:
     with serve(data_dir=data_dir, request_timeout_s=1e-4) as own:
         refused(own.client.post("/v1/embeddings", json={"input": "x"}), 504, "deadline-exceeded")
+        assert "clsp_texts_total 0.0" in own.client.get("/metrics").text
         body = {"input": data_uri(clip(5)), "modality": "audio"}
         refused(own.client.post("/v1/embeddings", json=body), 504, "deadline-exceeded")
         assert own.client.get("/readyz").status_code == 200
