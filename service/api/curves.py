@@ -1,4 +1,4 @@
-"""Windows finer than the model's own, for curves over time: each is embedded as a clip of its own."""
+"""Windows finer than the model's own, for curves over time: embedded all together, or none of them."""
 
 from __future__ import annotations
 
