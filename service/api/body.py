@@ -83,11 +83,18 @@ def _adapter(model: type[M]) -> TypeAdapter[M]:
 
 
 async def parse_json(data: bytes | str, adapter: TypeAdapter[T], *, field: str = "") -> T:
-    """Parse and validate JSON, in a thread where it is large. `field` is the part of the request that it came in."""
+    """Parse and validate JSON, in a thread where it is large. `field` is the part of the request that it came in.
+
+    Raises ProblemError: `malformed-body`, or `invalid-request` with the field.
+    """
+    if len(data) <= INLINE_BYTES:
+        return _validated(data, adapter, field)
+    return await anyio.to_thread.run_sync(_validated, data, adapter, field)
+
+
+def _validated(data: bytes | str, adapter: TypeAdapter[T], field: str) -> T:
     try:
-        if len(data) <= INLINE_BYTES:
-            return adapter.validate_json(data)
-        return await anyio.to_thread.run_sync(adapter.validate_json, data)
+        return adapter.validate_json(data)
     except ValidationError as error:
         errors: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False, include_input=False)]
         raise validation_problem(errors, prefix=field) from error

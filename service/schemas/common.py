@@ -6,9 +6,18 @@ import base64
 import io
 import math
 import wave
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from index.errors import InvalidName
 from index.validate import MAX_ID_CHARS, check_item_id
@@ -28,10 +37,24 @@ def _example_audio() -> str:
 EXAMPLE_AUDIO: Final = _example_audio()
 
 
+T = TypeVar("T")
+Listed = Annotated[list[T], Field(fail_fast=True)]
+"""A list in a request, wrong as a whole with its first wrong entry: all together cost hundreds of times the request."""
+MAX_MEMBERS: Final = 64
+"""More than any request has; each unknown one would be told of, at what that costs."""
+
+
 class RequestModel(BaseModel):
     """A request body: unknown members and wrong types are refused, since a slip must not pass for a default."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_members(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MAX_MEMBERS:
+            raise ValueError(f"{len(value)} members; at most {MAX_MEMBERS} are accepted")
+        return value
 
 
 class ResponseModel(BaseModel):
@@ -78,7 +101,7 @@ AudioUri = Annotated[
     ),
 ]
 Vector = Annotated[
-    list[FiniteFloat],
+    Listed[FiniteFloat],
     Field(min_length=1, max_length=65536, description="An embedding; it is scaled to unit length."),
 ]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from service.schemas.common import EXAMPLE_IDENTITY, RequestModel, ResponseModel, answer
+from service.schemas.common import EXAMPLE_IDENTITY, Listed, RequestModel, ResponseModel, answer
 
 
 def _as_list(value: Any) -> Any:
@@ -19,7 +19,7 @@ def _as_list(value: Any) -> Any:
 
 _TEXT: Final[dict[str, Any]] = {"type": "string", "pattern": r"\S"}
 Input = Annotated[
-    list[str],
+    Listed[str],
     BeforeValidator(_as_list),
     Field(min_length=1),
     WithJsonSchema(

@@ -11,6 +11,7 @@ from service.schemas.common import (
     EXAMPLE_IDENTITY,
     AudioUri,
     ItemId,
+    Listed,
     Metadata,
     RequestModel,
     ResponseModel,
@@ -64,7 +65,7 @@ class AddItemsRequest(RequestModel):
 
     model_config = example({"items": [{"id": "a01", "audio": EXAMPLE_AUDIO, "metadata": {"gender": "female"}}]})
 
-    items: list[NewItem] = Field(min_length=1)
+    items: Listed[NewItem] = Field(min_length=1)
 
 
 class FileMetadata(RequestModel):
@@ -82,7 +83,7 @@ class FormMetadata(RequestModel):
 
     model_config = example({"items": [{"file": "a01.wav", "id": "a01", "metadata": {"gender": "female"}}]})
 
-    items: list[FileMetadata]
+    items: Listed[FileMetadata]
 
 
 class AddedItem(ResponseModel):

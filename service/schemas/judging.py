@@ -10,6 +10,7 @@ from service.schemas.common import (
     EXAMPLE_AUDIO,
     EXAMPLE_IDENTITY,
     AudioUri,
+    Listed,
     RequestModel,
     ResponseModel,
     answer,
@@ -26,12 +27,19 @@ def _as_prompts(value: Any) -> Any:
             raise ValueError("a label is given twice")
         return {label: [label] for label in value}
     if isinstance(value, dict):
-        return {label: [prompt] if isinstance(prompt, str) else prompt for label, prompt in value.items()}
+        prompts = {label: [prompt] if isinstance(prompt, str) else prompt for label, prompt in value.items()}
+        wrong = next((label for label, texts in prompts.items() if not _are_texts(texts)), None)
+        # As in lists, what is wrong is told of the first.
+        return prompts if wrong is None else {wrong: prompts[wrong]}
     return value
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
 Labels = Annotated[
-    dict[str, Annotated[list[str], Field(min_length=1)]],
+    dict[str, Annotated[Listed[str], Field(min_length=1)]],
     BeforeValidator(_as_prompts),
     Field(min_length=2),
     WithJsonSchema(
@@ -74,7 +82,7 @@ class ClassifyRequest(ClassifyOptions):
     model_config = example({"audio": EXAMPLE_AUDIO, "preset": "emotion"})
 
     audio: AudioUri | None = None
-    inputs: list[AudioUri] | None = Field(None, min_length=1, description="Several clips instead of `audio`.")
+    inputs: Listed[AudioUri] | None = Field(None, min_length=1, description="Several clips instead of `audio`.")
 
     @model_validator(mode="after")
     def _one_source(self) -> ClassifyRequest:
@@ -137,7 +145,7 @@ class ScoreRequest(ScoreOptions):
 
     model_config = example({"pairs": [{"audio": EXAMPLE_AUDIO, "caption": "an old man whispers"}], "curve": False})
 
-    pairs: list[Pair] = Field(min_length=1)
+    pairs: Listed[Pair] = Field(min_length=1)
 
 
 class PairScore(ResponseModel):

@@ -11,6 +11,7 @@ from service.schemas.common import (
     EXAMPLE_IDENTITY,
     AudioUri,
     ItemId,
+    Listed,
     RequestModel,
     ResponseModel,
     Segment,
@@ -99,7 +100,7 @@ class _OrText:
         return {"anyOf": [{"type": "string"}, listed], "description": description}
 
 
-Query = Annotated[list[QueryPart], BeforeValidator(_as_parts), Field(min_length=1), _OrText()]
+Query = Annotated[Listed[QueryPart], BeforeValidator(_as_parts), Field(min_length=1), _OrText()]
 
 
 class SearchRequest(RequestModel):

@@ -13,6 +13,8 @@ from audio_files import encode, voice
 from http_support import add, clip, data_uri, refused
 from serving import Serve
 
+from service.schemas.common import RequestModel
+
 
 def silence(hours: float) -> bytes:
     """Small as a file, long when decoded."""
@@ -150,6 +152,56 @@ def test_bad_form_metadata_is_named(
     client, path = shelf
     response = client.post(f"{path}/items", files=[("files", ("a.wav", clip(0.5)))], data={"metadata": metadata})
     refused(response, status, slug, field=field)
+
+
+WRONG: dict[str, Any] = {"text": 1}
+UNKNOWN = {f"x{i}": 1 for i in range(100)}
+
+
+@pytest.mark.parametrize(
+    ("address", "body", "field"),
+    [
+        ("/v1/embeddings", {"input": ["a", 1, 1, 1]}, "input[1]"),
+        ("search", {"query": [WRONG, WRONG]}, "query[0].text"),
+        ("search", {"query": [{"vector": ["a", "b"]}]}, "query[0].vector[0]"),
+        ("search", {"query": "a", **UNKNOWN}, None),
+        ("items", {"items": [{"audio": 1}, {"audio": 1}]}, "items[0].audio"),
+        ("items", {"items": [UNKNOWN]}, "items[0]"),
+        ("/v1/classify", {"inputs": [1, 1], "preset": "age"}, "inputs[0]"),
+        ("/v1/classify", {"audio": "x", "labels": {"a": [1, 1], "b": 1, "c": 1}}, "labels.a[0]"),
+        ("/v1/score", {"pairs": [{"audio": 1, "caption": "x"}] * 2}, "pairs[0].audio"),
+    ],
+)
+def test_of_many_things_wrong_the_first_is_told(
+    shelf: tuple[httpx.Client, str], address: str, body: dict[str, Any], field: str | None
+) -> None:
+    """Each of them costs hundreds of times what it took to send."""
+    client, path = shelf
+    where = address if address.startswith("/") else f"{path}/{address}"
+    problem = refused(client.post(where, json=body), 422, "invalid-request", field=field)
+    assert "errors" not in problem, problem
+
+
+def schemas_within(schema: Any) -> Iterator[dict[str, Any]]:
+    """A pydantic-core schema and all below it."""
+    if isinstance(schema, dict):
+        yield schema
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from schemas_within(part)
+
+
+def test_every_list_of_a_request_ends_with_its_first_wrong_entry() -> None:
+    models, lists = [RequestModel], 0
+    while models:
+        model = models.pop()
+        models += model.__subclasses__()
+        for schema in schemas_within(model.__pydantic_core_schema__):
+            if schema.get("type") in ("list", "set", "frozenset", "tuple"):
+                lists += 1
+                assert schema.get("fail_fast"), (model.__name__, schema)
+    assert lists >= 8
 
 
 def test_unknown_collections_are_404_everywhere(client: httpx.Client) -> None:
