@@ -103,6 +103,9 @@ class Settings(BaseSettings):
 
     # The request
     max_body_bytes: int = Field(256 * MIB, ge=1, description="Largest request body, bytes.")
+    max_json_values: int = Field(
+        250_000, ge=1000, description="Most values in one JSON body: each comma, [ and { counts as one (413 beyond)."
+    )
     max_parts: int = Field(64, ge=1, description="Most files, clips or pairs in one request.")
     request_timeout_s: Seconds = Field(300.0, gt=0, description="Deadline of a request; late work is dropped with 504.")
     max_texts: int = Field(

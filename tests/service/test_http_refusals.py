@@ -274,6 +274,22 @@ def test_large_bodies_are_refused_declared_or_not(serve: Serve, data_dir: object
         assert own.client.get("/readyz").status_code == 200
 
 
+def test_json_of_too_many_values_is_refused_before_it_is_read(serve: Serve, data_dir: object) -> None:
+    with serve(data_dir=data_dir, max_json_values=1000) as own:
+        path = "/v1/collections/c"
+        own.client.put(path)
+        for values in ([[]] * 600, [{}] * 600, [1] * 1100, [[[1, 2]]] * 300):
+            body = {"query": "x", "filter": {"a": values}}
+            problem = refused(own.client.post(f"{path}/search", json=body), 413, "body-too-large", field="body")
+            assert problem["limit"] == 1000
+        long = {"items": [{"id": f"a{i}", "audio": data_uri(clip(1, seed=i)), "metadata": {"n": i}} for i in range(20)]}
+        assert own.client.post(f"{path}/items", json=long).status_code == 201
+        # What is not JSON at all is refused for its size alone, and is not read either.
+        text = {"Content-Type": "application/json"}
+        answer = own.client.post("/v1/embeddings", content=b"," * 600_000, headers=text)
+        refused(answer, 413, "body-too-large", field="body")
+
+
 def test_all_clips_of_a_request_share_a_limit(serve: Serve, data_dir: object) -> None:
     with serve(data_dir=data_dir, max_request_audio_s=3.0, max_audio_s=2.0) as own:
         uris = [data_uri(clip(1, seed=i)) for i in range(4)]
