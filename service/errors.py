@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -111,10 +112,19 @@ class ProblemError(HTTPException):
         return {name: value for name, value in members.items() if value is not None}
 
 
+class _ProblemResponse(JSONResponse):
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """As for all answers, except that a problem may quote what no encoding has, such as half a surrogate pair."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
+
+
 def problem_response(problem: ProblemError, request_id: str | None) -> JSONResponse:
     """Render a problem as a response."""
     body = problem.body(request_id)
-    return JSONResponse(body, status_code=problem.status_code, headers=problem.headers, media_type=MEDIA_TYPE)
+    return _ProblemResponse(body, status_code=problem.status_code, headers=problem.headers)
 
 
 def field_path(loc: Sequence[str | int]) -> str:

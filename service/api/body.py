@@ -12,6 +12,7 @@ import anyio.to_thread
 import numpy as np
 from fastapi import Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -128,9 +129,11 @@ def _has_more_values(data: bytes, most: int) -> bool:
 async def read_form(request: Request, *, fields: Iterable[str], max_files: int) -> AsyncIterator[Form]:
     """Read a multipart body; its temporary files live as long as the context.
 
-    Raises ProblemError: `malformed-body`, `too-many-parts`, or `invalid-request` with the field.
+    Raises ProblemError: `malformed-body`, `unsupported-media-type`, `too-many-parts`, `storage-failed` where the
+    temporary files have no room, or `invalid-request` with the field.
     """
     _refuse_encoded(request)
+    _refuse_charset(request)
     known = (*FILE_FIELDS, *fields)
     parser = MultiPartParser(
         request.headers, request.stream(), max_files=max_files, max_fields=max_files + 16, max_part_size=MAX_FIELD_BYTES
@@ -139,6 +142,9 @@ async def read_form(request: Request, *, fields: Iterable[str], max_files: int) 
         form = await parser.parse()
     except MultiPartException as error:
         raise _form_problem(error, max_files) from error
+    except OSError as error:
+        detail = f"the server has nowhere to put the upload: {error.strerror}"
+        raise ProblemError("storage-failed", detail, headers={"Retry-After": "1"}) from error
     try:
         yield await _sort(form, known)
     finally:
@@ -189,6 +195,15 @@ def _unsupported(kind: str, *expected: str | None) -> ProblemError:
     accepted = " or ".join(name for name in expected if name)
     detail = f"Content-Type is {kind[:80]}; send {accepted}"
     return ProblemError("unsupported-media-type", detail, field="Content-Type", limit=accepted)
+
+
+def _refuse_charset(request: Request) -> None:
+    # Some of Python's codecs make no text, and some make what cannot be written down again.
+    _, options = parse_options_header(request.headers["content-type"])
+    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in ("utf-8", "utf8"):
+        detail = f"the form's charset is {charset[:80]}; send utf-8"
+        raise ProblemError("unsupported-media-type", detail, field="Content-Type", limit="utf-8")
 
 
 def _refuse_encoded(request: Request) -> None:

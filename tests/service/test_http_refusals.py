@@ -2,7 +2,9 @@
 
 import io
 import json
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from audio_files import encode, voice
 from http_support import add, clip, data_uri, refused
 from serving import Serve
 
+from service.errors import ProblemError, problem_response
 from service.schemas.common import RequestModel
 
 
@@ -247,6 +250,41 @@ def test_the_frameworks_refusals_are_problems(client: httpx.Client) -> None:
     refused(client.get("/v1/embeddings"), 405, "method-not-allowed")
     gzipped = client.post("/v1/embeddings", content=b"x", headers={"Content-Encoding": "gzip"})
     refused(gzipped, 415, "unsupported-media-type", field="Content-Encoding")
+
+
+def multipart(*parts: bytes, end: bytes = b"--b--\r\n", charset: str = "") -> dict[str, Any]:
+    """A form as bytes, to be wrong in ways that clients are not."""
+    content = b"".join(b"--b\r\nContent-Disposition: form-data; name=" + part + b"\r\n" for part in parts) + end
+    return {"content": content, "headers": {"Content-Type": f"multipart/form-data; boundary=b{charset}"}}
+
+
+@pytest.mark.parametrize("charset", ["undefined", "unicode_escape", "utf-16", "latin-1", "no-such-thing"])
+def test_a_form_is_utf8(shelf: tuple[httpx.Client, str], charset: str) -> None:
+    client, path = shelf
+    body = multipart(b'"\\ud800"\r\n\r\nx', charset=f"; charset={charset}")
+    problem = refused(client.post(f"{path}/items", **body), 415, "unsupported-media-type", field="Content-Type")
+    assert problem["limit"] == "utf-8"
+    body = multipart(b'"\\ud800"\r\n\r\nx', charset='; charset="UTF-8"')
+    refused(client.post(f"{path}/items", **body), 422, "invalid-request", field="\\ud800")
+
+
+def test_a_problem_can_be_said_whatever_it_quotes() -> None:
+    answer = problem_response(ProblemError("invalid-request", "preset: '\ud800' is not one", field="\udfff"), "id")
+    assert json.loads(bytes(answer.body).decode())["detail"] == "preset: '?' is not one"
+
+
+def test_an_upload_that_finds_no_room_can_come_again(
+    shelf: tuple[httpx.Client, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, path = shelf
+    before = catalog(client, path)
+    upload = [("files", ("new.wav", clip(40)))]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    answer = client.post(f"{path}/items", files=upload)
+    refused(answer, 503, "storage-failed")
+    assert answer.headers["retry-after"] == "1"
+    assert str(tmp_path) not in answer.text
+    assert catalog(client, path) == before
 
 
 def test_large_bodies_are_refused_declared_or_not(serve: Serve, data_dir: object) -> None:

@@ -97,7 +97,7 @@ def test_finding_a_key_looks_at_all_of_them() -> None:
     assert find_key([], "first") is None
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://["])
 def test_other_sites_cannot_write(client: httpx.Client, origin: str) -> None:
     answer = client.put("/v1/collections/csrf", headers={"Origin": origin})
     refused(answer, 403, "cross-origin", field="Origin")
