@@ -125,6 +125,21 @@ def _has_more_values(data: bytes, most: int) -> bool:
     return False
 
 
+class _WholeForm(MultiPartParser):
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+    async def parse_whole(self) -> FormData:
+        """The form. Raises MultiPartException where its end is missing: what was lost may be a file, or metadata."""
+        form = await self.parse()
+        if not self.ended:
+            await form.close()
+            raise MultiPartException("it stops before its closing boundary")
+        return form
+
+
 @asynccontextmanager
 async def read_form(request: Request, *, fields: Iterable[str], max_files: int) -> AsyncIterator[Form]:
     """Read a multipart body; its temporary files live as long as the context.
@@ -135,11 +150,11 @@ async def read_form(request: Request, *, fields: Iterable[str], max_files: int) 
     _refuse_encoded(request)
     _refuse_charset(request)
     known = (*FILE_FIELDS, *fields)
-    parser = MultiPartParser(
+    parser = _WholeForm(
         request.headers, request.stream(), max_files=max_files, max_fields=max_files + 16, max_part_size=MAX_FIELD_BYTES
     )
     try:
-        form = await parser.parse()
+        form = await parser.parse_whole()
     except MultiPartException as error:
         raise _form_problem(error, max_files) from error
     except OSError as error:

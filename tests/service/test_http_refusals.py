@@ -258,6 +258,32 @@ def multipart(*parts: bytes, end: bytes = b"--b--\r\n", charset: str = "") -> di
     return {"content": content, "headers": {"Content-Type": f"multipart/form-data; boundary=b{charset}"}}
 
 
+FILE = b'"files"; filename="%s"\r\n\r\n%s'
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [FILE % (b"cut1.wav", clip(1)), FILE % (b"cut2.wav", clip(1)[:500])],
+        [FILE % (b"cut1.wav", clip(1)), b'"metadata"\r\n\r\n{"gender": "female"}'],
+        [FILE % (b"cut1.wav", clip(40))],
+    ],
+)
+@pytest.mark.parametrize("end", [b"", b"--b-", b"--b\r\n"])
+def test_a_form_that_is_cut_off_stores_nothing(shelf: tuple[httpx.Client, str], parts: list[bytes], end: bytes) -> None:
+    client, path = shelf
+    before = catalog(client, path)
+    problem = refused(client.post(f"{path}/items", **multipart(*parts, end=end)), 400, "malformed-body", field="body")
+    assert "closing boundary" in problem["detail"]
+    assert catalog(client, path) == before
+
+
+@pytest.mark.parametrize("end", [b"--b--", b"--b--\r\n", b"--b--\r\nwhat follows is no part"])
+def test_a_form_ends_with_its_closing_boundary(client: httpx.Client, collection: str, end: bytes) -> None:
+    answer = client.post(f"{collection}/items", **multipart(FILE % (b"whole.wav", clip(1)), end=end))
+    assert [item["id"] for item in answer.json()["items"]] == ["whole.wav"], answer.text
+
+
 @pytest.mark.parametrize("charset", ["undefined", "unicode_escape", "utf-16", "latin-1", "no-such-thing"])
 def test_a_form_is_utf8(shelf: tuple[httpx.Client, str], charset: str) -> None:
     client, path = shelf
