@@ -33,6 +33,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "unknown-model": (404, "No such model"),
     "no-audio": (404, "No audio is kept for this item"),
     "method-not-allowed": (405, "The address does not answer this method"),
+    "body-timeout": (408, "The body did not arrive in time"),
     "identity-mismatch": (409, "The vectors come from another model or policy"),
     "conflict": (409, "The request conflicts with what is stored"),
     "body-too-large": (413, "The body is too large"),

@@ -1,4 +1,4 @@
-"""Who may reach the service at all, and with how much: host names, origins of browsers, bodies."""
+"""Who may reach the service at all: by which host names, and from which origins of browsers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import ProblemError, answer_problem_at
 
@@ -89,59 +89,3 @@ class OriginGuard:
             return urlsplit(origin).netloc == host
         except ValueError:
             return False
-
-
-class BodyLimit:
-    """Refuses a body over the limit, and one for which the bodies being held leave no room.
-
-    At once where the length is declared, while it streams where not.
-    """
-
-    def __init__(self, app: ASGIApp, *, max_bytes: int, max_total: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-        self.max_total = max(max_total, max_bytes)
-        self.held = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        length = Headers(scope=scope).get("content-length", "")
-        declared = int(length) if length.isascii() and length.isdigit() else 0
-        if declared > self.max_bytes:
-            await answer_problem_at(scope, self._too_large())(scope, receive, send)
-            return
-        if self.held + declared > self.max_total:
-            await answer_problem_at(scope, self._no_room())(scope, receive, send)
-            return
-        received, counted = 0, declared
-        self.held += declared
-
-        async def counting_receive() -> Message:
-            nonlocal received, counted
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > self.max_bytes:
-                    raise self._too_large()
-                if received > counted:
-                    self.held += received - counted
-                    counted = received
-                    if self.held > self.max_total:
-                        raise self._no_room()
-            return message
-
-        try:
-            await self.app(scope, counting_receive, send)
-        finally:
-            self.held -= counted
-
-    def _too_large(self) -> ProblemError:
-        detail = f"the body has more than {self.max_bytes} bytes"
-        # The connection is not closed: the server drops what still comes, where a reset would lose this answer.
-        return ProblemError("body-too-large", detail, field="body", limit=self.max_bytes)
-
-    def _no_room(self) -> ProblemError:
-        detail = "the bodies of other requests fill the room for bodies"
-        return ProblemError("overloaded", detail, limit=self.max_total, headers={"Retry-After": "1"})

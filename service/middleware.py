@@ -15,9 +15,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.answering import EVERY_ANSWER, logger, name_request, observe
+from service.bodies import BodyLimit
 from service.callers import FairShares
 from service.errors import ProblemError, answer_problem_at
-from service.guards import BodyLimit, HostGuard, OriginGuard
+from service.guards import HostGuard, OriginGuard
 from service.logs import request_id as current_request_id
 from service.metrics import Metrics
 from service.settings import Settings
@@ -33,7 +34,13 @@ def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics, traci
     load = Load(settings)
     app.add_middleware(Compression)
     app.add_middleware(HangUps)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_total=settings.max_bodies_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        max_total=settings.max_bodies_bytes,
+        idle_s=settings.body_idle_s,
+        whole_s=settings.request_timeout_s,
+    )
     app.add_middleware(FairShares, settings=settings, load=load)
     app.add_middleware(OriginGuard, allowed=settings.cors_origins)
     if settings.cors_origins:

@@ -103,6 +103,12 @@ class Settings(BaseSettings):
 
     # The request
     max_body_bytes: int = Field(256 * MIB, ge=1, description="Largest request body, bytes.")
+    body_idle_s: Seconds = Field(
+        20.0,
+        gt=0,
+        description="Longest silence within a request body (408 beyond); a whole one has CLSP_REQUEST_TIMEOUT_S. "
+        "Shorter than whoever stops the service waits for it, seconds.",
+    )
     max_json_values: int = Field(
         250_000, ge=1000, description="Most values in one JSON body: each comma, [ and { counts as one (413 beyond)."
     )

@@ -137,7 +137,7 @@ ANY_CALL: Final = (
     "internal",
     "overloaded",
 )
-BODY_CALL: Final = (*ANY_CALL, "malformed-body", "body-too-large", "unsupported-media-type")
+BODY_CALL: Final = (*ANY_CALL, "malformed-body", "body-timeout", "body-too-large", "unsupported-media-type")
 ENGINE_CALL: Final = (
     *BODY_CALL,
     "invalid-audio",

@@ -159,6 +159,18 @@ def test_a_stop_signal_lets_accepted_requests_finish(tmp_path: Path) -> None:
             httpx.get(f"{server.url}/healthz", timeout=5)
 
 
+def test_a_stop_signal_does_not_wait_for_a_stalled_upload(tmp_path: Path) -> None:
+    with local_server(tmp_path / "data", environment={"CLSP_BODY_IDLE_S": "2"}) as server:
+        caller = socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=PATIENCE)
+        caller.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        caller.sendall(b"Content-Length: 1000000\r\n\r\n")
+        until(lambda: "clsp_requests_in_flight 2.0" in httpx.get(f"{server.url}/metrics").text)
+        os.kill(server.pid, signal.SIGTERM)
+        assert b" 408 " in answered(caller)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{server.url}/healthz", timeout=5)
+
+
 def test_a_connection_is_kept_for_as_long_as_the_settings_say(tmp_path: Path) -> None:
     """Who obeys Retry-After, or keeps a pool, asks again after seconds: the server's own 5 s lost such calls."""
     with local_server(tmp_path / "data", environment={"CLSP_KEEP_ALIVE_S": "600"}) as server:
@@ -247,6 +259,64 @@ def test_bodies_that_wait_count_until_they_are_answered(serve: Serve, data_dir: 
             go.set()
             assert call.result(PATIENCE).status_code == 200
         assert own.client.post("/v1/embeddings", json=audio(2.0, 2)).status_code == 200
+
+
+def upload(own: Server, declared: int, first: bytes = b'{"input": "') -> socket.socket:
+    """Begin to send a body of so many bytes."""
+    caller = socket.create_connection((own.client.base_url.host, own.client.base_url.port), timeout=PATIENCE)
+    head = "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    caller.sendall(f"{head}Content-Length: {declared}\r\n\r\n".encode() + first)
+    return caller
+
+
+def answered(caller: socket.socket) -> bytes:
+    """All that the service sends until it closes the connection."""
+    return b"".join(iter(lambda: caller.recv(65_536), b""))
+
+
+def test_bodies_take_room_as_they_come(serve: Serve, data_dir: Path) -> None:
+    with serve(data_dir=data_dir, max_body_bytes=120_000, max_bodies_bytes=200_000) as own:
+        stalled = [upload(own, 120_000) for _ in range(4)]
+        until(lambda: "clsp_requests_in_flight 5.0" in own.client.get("/metrics").text)
+        assert own.client.post("/v1/embeddings", json=audio(2.0, 1)).status_code == 200  # 85 kB
+        for caller in stalled:
+            caller.sendall(b"x" * 70_000)
+        # Two of them fit with what they have sent; who asked for more than is left was told so, and the others go on.
+        turned_away, going_on = [], []
+        until(lambda: len(select.select(stalled, [], [], 0)[0]) >= 2)
+        for caller in stalled:
+            readable = bool(select.select([caller], [], [], 0)[0])
+            (turned_away if readable else going_on).append(caller)
+        assert len(turned_away) == 2
+        for caller in turned_away:
+            answer = caller.recv(65_536)
+            assert b" 503 " in answer and b"retry-after: 1" in answer and b"overloaded" in answer, answer
+            caller.close()
+        rest = b'"}'.rjust(120_000 - 70_000 - len(b'{"input": "'), b" ")
+        for caller in going_on:
+            caller.sendall(rest)
+            assert b" 422 " in caller.recv(65_536), "the text is longer than it may be, but all of it came"
+            caller.close()
+        assert own.client.post("/v1/embeddings", json=audio(2.0, 1)).status_code == 200
+
+
+def test_a_body_that_stops_coming_gives_its_place_back(serve: Serve, data_dir: Path) -> None:
+    with serve(data_dir=data_dir, max_requests=1, body_idle_s=0.5) as own:
+        caller = upload(own, 100)
+        answer = answered(caller)
+        assert b" 408 " in answer and b"connection: close" in answer.lower(), answer
+        assert b"urn:clsp-service:error:body-timeout" in answer
+        assert b'"limit":0.5' in answer
+        assert own.client.get("/v1/models").status_code == 200
+
+
+def test_a_body_has_no_longer_than_a_request(serve: Serve, data_dir: Path) -> None:
+    with serve(data_dir=data_dir, request_timeout_s=1.0) as own:
+        caller = upload(own, 10_000)
+        while not select.select([caller], [], [], 0.05)[0]:
+            caller.sendall(b"a")
+        answer = answered(caller)
+        assert b" 408 " in answer and b"not whole after 1 s" in answer, answer
 
 
 def test_threads_stay_bounded_when_callers_come_and_go() -> None:
