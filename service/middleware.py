@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
@@ -27,6 +28,8 @@ from service.tracing import Tracing
 
 _CLIENT_GONE: Final = 499
 _GZIP_MINIMUM_BYTES: Final = 1024
+_GZIP: Final = re.compile(rb"(?:^|,)\s*gzip\s*(?:,|$|;(?!\s*q\s*=\s*0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
+"""gzip among the encodings that a caller takes; with a weight of 0 it is one that it doesn't."""
 
 
 def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics, tracing: Tracing | None = None) -> None:
@@ -171,4 +174,4 @@ class Compression:
 
 
 def _takes_gzip(scope: Scope) -> bool:
-    return any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"])
+    return any(name == b"accept-encoding" and _GZIP.search(value) is not None for name, value in scope["headers"])

@@ -143,4 +143,15 @@ def test_request_ids_are_kept_or_made(client: httpx.Client) -> None:
 
 def test_answers_are_compressed_but_audio_is_not(client: httpx.Client) -> None:
     assert client.get("/openapi.json").headers["content-encoding"] == "gzip"
-    assert "content-encoding" not in client.get("/openapi.json", headers={"Accept-Encoding": "identity"}).headers
+    for accepted, compressed in (
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("br, gzip ; q=0.000, identity", False),
+        ("not-gzip", False),
+        ("gzip;q=0.5", True),
+        ("deflate, gzip", True),
+        ("gzip;q=1.0, identity;q=0", True),
+        ("br;q=0, gzip;q=0.01", True),
+    ):
+        headers = client.get("/openapi.json", headers={"Accept-Encoding": accepted}).headers
+        assert ("content-encoding" in headers) == compressed, accepted
