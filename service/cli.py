@@ -58,6 +58,7 @@ def serve(
 
     from model_export.bundle import BundleError
     from service.app import create_app
+    from service.connections import server_options
 
     folder = data_folder(settings)
     if folder.status != "ok":
@@ -66,14 +67,8 @@ def serve(
         application = create_app(settings)
     except BundleError as error:
         raise CliError(f"The service cannot start\n{error}\n`clsp doctor` tells more.") from error
-    level = settings.log_level
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # What is running when the stop signal comes may finish, but never past its own deadline.
-    grace = max(1, int(settings.request_timeout_s))
-    # The service logs its requests itself, with their ids.
-    options: dict[str, Any] = {"log_level": level, "access_log": False, "timeout_graceful_shutdown": grace}
-    options["timeout_keep_alive"] = max(1, round(settings.keep_alive_s))
-    uvicorn.run(application, host=settings.host, port=settings.port, **options)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    uvicorn.run(application, host=settings.host, port=settings.port, **server_options(settings))
 
 
 app.command()(cli_library.ingest)

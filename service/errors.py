@@ -51,6 +51,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "limit-exceeded": (422, "A limit of this service is exceeded"),
     "too-many-requests": (429, "This caller sends more than it may"),
     "too-many-jobs": (429, "As many jobs wait as may"),
+    "head-too-large": (431, "The request's head is too large"),
     "internal": (500, "Something failed inside the service"),
     "overloaded": (503, "The service has more work than it can finish in time"),
     "unavailable": (503, "The service cannot answer this now"),

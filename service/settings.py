@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         ge=1,
         description="A connection without a request is closed after this; more than the proxy in front waits, seconds.",
     )
+    head_timeout_s: Seconds = Field(
+        20.0, gt=0, description="Longest time from a request's first byte to the end of its headers, seconds."
+    )
+    max_head_bytes: int = Field(
+        64 * 1024, ge=4096, description="Largest request line and headers together, bytes (431 beyond)."
+    )
     log_level: LogLevel = Field("info", description="Lowest level that is logged.")
     log_format: LogFormat = Field("text", description="Lines for people, or one JSON object a line.")
     otel_endpoint: str = Field(

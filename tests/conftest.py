@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from serving import Serve, Server
 
 from service.app import create_app
+from service.connections import server_options
 from service.settings import Settings
 
 START_TIMEOUT_S = 120.0
@@ -36,7 +37,7 @@ def _serving(
     # The protocol is named because asyncio turns Nagle's delay (40 ms an answer) off only where it is.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, **{**server_options(settings), "log_level": "warning"}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     give_up = time.monotonic() + START_TIMEOUT_S

@@ -134,6 +134,7 @@ ANY_CALL: Final = (
     "unknown-host",
     "invalid-request",
     "too-many-requests",
+    "head-too-large",
     "internal",
     "overloaded",
 )

@@ -261,12 +261,17 @@ def test_bodies_that_wait_count_until_they_are_answered(serve: Serve, data_dir: 
         assert own.client.post("/v1/embeddings", json=audio(2.0, 2)).status_code == 200
 
 
+def connected(own: Server, first: bytes = b"") -> socket.socket:
+    """A connection that has sent so much."""
+    caller = socket.create_connection((own.client.base_url.host, own.client.base_url.port), timeout=PATIENCE)
+    caller.sendall(first)
+    return caller
+
+
 def upload(own: Server, declared: int, first: bytes = b'{"input": "') -> socket.socket:
     """Begin to send a body of so many bytes."""
-    caller = socket.create_connection((own.client.base_url.host, own.client.base_url.port), timeout=PATIENCE)
     head = "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    caller.sendall(f"{head}Content-Length: {declared}\r\n\r\n".encode() + first)
-    return caller
+    return connected(own, f"{head}Content-Length: {declared}\r\n\r\n".encode() + first)
 
 
 def answered(caller: socket.socket) -> bytes:
@@ -311,12 +316,54 @@ def test_a_body_that_stops_coming_gives_its_place_back(serve: Serve, data_dir: P
 
 
 def test_a_body_has_no_longer_than_a_request(serve: Serve, data_dir: Path) -> None:
-    with serve(data_dir=data_dir, request_timeout_s=1.0) as own:
+    with serve(data_dir=data_dir, request_timeout_s=1.0, body_idle_s=0.8) as own:
         caller = upload(own, 10_000)
         while not select.select([caller], [], [], 0.05)[0]:
             caller.sendall(b"a")
         answer = answered(caller)
         assert b" 408 " in answer and b"not whole after 1 s" in answer, answer
+
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+
+def test_a_request_head_is_bounded(serve: Serve, data_dir: Path) -> None:
+    with serve(data_dir=data_dir, max_head_bytes=8192) as own:
+        tiny = b"a: b\r\n" * 10_000
+        for head in (HEAD + b"X-A: " + b"a" * 9000, HEAD + tiny, b"GET /" + b"a" * 9000, b"\r\n" * 5000):
+            answer = answered(connected(own, head))
+            assert answer.startswith(b"HTTP/1.1 431 "), answer
+            assert b"urn:clsp-service:error:head-too-large" in answer and b'"limit":8192' in answer
+        many = HEAD.replace(b"close", b"keep-alive") + b"X-A: " + b"a" * 5000 + b"\r\n\r\n"
+        last = HEAD + b"X-A: " + b"a" * (8192 - len(HEAD) - len(b"X-A: \r\n\r\n")) + b"\r\n\r\n"
+        answer = answered(connected(own, many * 20 + last))
+        assert answer.count(b"HTTP/1.1 200 ") == 21, "each head counts from its own beginning"
+        body = b"x" * 100_000
+        assert own.client.post("/v1/embeddings", content=body).status_code == 415, "a body is not of the head"
+
+
+def test_a_connection_without_a_request_is_closed(serve: Serve, data_dir: Path) -> None:
+    with serve(data_dir=data_dir, keep_alive_s=1.0, head_timeout_s=0.3) as own:
+        silent, half, half_again = connected(own), connected(own, HEAD[:-9]), connected(own)
+        half_again.sendall(HEAD.replace(b"close", b"keep-alive") + b"\r\n" + HEAD[:-9])
+        assert answered(silent) == b""
+        assert answered(half) == b""
+        assert answered(half_again).count(b"HTTP/1.1 200 ") == 1
+        unread = connected(own, b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+        assert b" 404 " in unread.recv(65_536)
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            for _ in range(int(PATIENCE / 0.05)):
+                unread.sendall(b"a")
+                time.sleep(0.05)
+
+
+def test_a_request_that_takes_long_keeps_its_connection(serve: Serve, data_dir: Path) -> None:
+    with serve(data_dir=data_dir, keep_alive_s=1.0, head_timeout_s=0.2, body_idle_s=5.0) as own:
+        caller = upload(own, 13, b"")
+        for byte in b'{"input":"a"}':
+            time.sleep(0.15)
+            caller.sendall(bytes([byte]))
+        assert b" 200 " in caller.recv(65_536)
 
 
 def test_threads_stay_bounded_when_callers_come_and_go() -> None:
