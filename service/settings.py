@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         0.0, ge=0, description="Most requests a second of one key (429 beyond); 0 is no limit."
     )
     key_burst: int = Field(20, ge=1, description="Requests that one key may send at once before its rate counts.")
-    max_requests: int = Field(512, ge=1, description="Most requests being answered at one time (503 beyond).")
+    max_requests: int = Field(256, ge=1, description="Most requests being answered at one time (503 beyond).")
     max_lag_s: Seconds = Field(
         0.5,
         gt=0,
