@@ -13,7 +13,14 @@ waited for as long as the service asks (`RetryPolicy`).
 from clsp_client.aio import AsyncClient
 from clsp_client.audio import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, data_uri, media_type
 from clsp_client.client import DEFAULT_URL, Client
-from clsp_client.errors import ClspError, InvalidKeyError, InvalidUrlError, ProblemError, UnreachableError
+from clsp_client.errors import (
+    ClspError,
+    InvalidKeyError,
+    InvalidRequestError,
+    InvalidUrlError,
+    ProblemError,
+    UnreachableError,
+)
 from clsp_client.retry import RetryPolicy
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "Client",
     "ClspError",
     "InvalidKeyError",
+    "InvalidRequestError",
     "InvalidUrlError",
     "ProblemError",
     "RetryPolicy",

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from clsp_client import answers
 from clsp_client.audio import Audio, data_uri, media_type
+from clsp_client.errors import InvalidRequestError
 
 T = TypeVar("T")
 Metadata = Mapping[str, Any]
@@ -236,15 +237,26 @@ def _embed(inputs: list[str], modality: Literal["text", "audio"]) -> Call[answer
 
 
 def _collection(name: str) -> str:
-    return f"/v1/collections/{quote(name, safe='')}"
+    return f"/v1/collections/{_part(name, 'a collection')}"
 
 
 def _item(collection: str, id: str) -> str:
-    return f"{_collection(collection)}/items/{quote(id, safe='')}"
+    return f"{_collection(collection)}/items/{_part(id, 'an item')}"
 
 
 def _job(id: str) -> str:
-    return f"/v1/jobs/{quote(id, safe='')}"
+    return f"/v1/jobs/{_part(id, 'a job')}"
+
+
+def _part(name: str, of: str) -> str:
+    """A name as one part of a path. Raises InvalidRequestError for one that would lead to something else."""
+    # HTTP clients fold "." and ".." away, escaped or not: to delete the item ".." would delete its collection.
+    if name in ("", ".", ".."):
+        raise InvalidRequestError(f"{name!r} is not the name of {of}: no address could hold it")
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"{name!r} is not the name of {of}: it is not valid Unicode") from error
 
 
 def _lines(body: bytes) -> list[Any]:

@@ -17,6 +17,13 @@ class InvalidKeyError(ClspError):
     """The API key holds characters that no header can carry. The message does not repeat the key."""
 
 
+class InvalidRequestError(ClspError):
+    """An argument that no request can carry: a name that no path can hold, text that is not Unicode, NaN.
+
+    Nothing was sent.
+    """
+
+
 class UnreachableError(ClspError):
     """Nobody answers at the address, or the answer did not come in time."""
 

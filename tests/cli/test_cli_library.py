@@ -65,6 +65,10 @@ def test_items_and_collections_can_be_deleted(online: Run, small_library: Path) 
     assert online("delete", "gone", "man-us-low").status == 1
     listed = {one["name"]: one for one in online("collections", "--json").json()["data"]}
     assert listed["gone"]["items"] == 3
+    for name in ("..", ".", ""):
+        done = online("delete", "gone", name)
+        assert (done.status, "is not the name of an item" in done.err) == (1, True), done.err
+    assert online("search", "gone", "a voice", "--json").json()["hits"], "the collection is still there"
     assert online("delete", "gone").status == 1, "nobody said yes"
     assert online("delete", "gone", "--yes").status == 0
     assert "gone" not in {one["name"] for one in online("collections", "--json").json()["data"]}

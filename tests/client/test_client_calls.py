@@ -18,6 +18,7 @@ from clsp_client import (
     AsyncClient,
     Client,
     InvalidKeyError,
+    InvalidRequestError,
     InvalidUrlError,
     ProblemError,
     RetryPolicy,
@@ -106,6 +107,37 @@ def test_both_clients_have_every_call() -> None:
 def test_a_file_that_is_not_there_is_an_os_error(clsp: Client) -> None:
     with pytest.raises(FileNotFoundError):
         clsp.score([(Path("nowhere.wav"), "a")])
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "half \ud800"])
+def test_a_name_that_would_lead_elsewhere_is_not_sent(clsp: Client, server: Any, name: str) -> None:
+    clsp.create_collection("stays")
+    clsp.add_items("stays", [NewClip(LOW, "low")])
+    calls: list[Any] = [clsp.item, clsp.item_audio, clsp.delete_item, lambda c, id: clsp.patch_item(c, id, {})]
+    for call in calls:
+        with pytest.raises(InvalidRequestError, match="not the name of an item"):
+            call("stays", name)
+        with pytest.raises(InvalidRequestError, match="not the name of a collection"):
+            call(name, "low")
+    for call in (clsp.delete_collection, clsp.job, clsp.cancel_job, clsp.resume_job, clsp.refused):
+        with pytest.raises(InvalidRequestError):
+            call(name)
+
+    async def work() -> None:
+        async with AsyncClient(server.url) as client:
+            await client.delete_item("stays", name)
+
+    with pytest.raises(InvalidRequestError):
+        asyncio.run(work())
+    assert [item["id"] for item in clsp.items("stays")] == ["low"]
+
+
+def test_the_service_takes_no_id_that_nobody_could_name_again(clsp: Client) -> None:
+    clsp.create_collection("named")
+    for id in (".", "..", "a/b"):
+        with pytest.raises(ProblemError) as refused:
+            clsp.add_items("named", [NewClip(LOW, id)])
+        assert refused.value.status == 422
 
 
 class Script(http.server.BaseHTTPRequestHandler):
