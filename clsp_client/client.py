@@ -14,7 +14,7 @@ from clsp_client import calls
 from clsp_client.answers import Item, Job
 from clsp_client.calls import Call, Filter
 from clsp_client.retry import RetryPolicy
-from clsp_client.transport import BROKEN, answer, broken, httpx_options, retry_after_s
+from clsp_client.transport import BROKEN, answer, broken, httpx_options, retry_after_s, unsendable
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 P = ParamSpec("P")
@@ -122,7 +122,7 @@ class Client:
         return self.send(Call[Any](method, path, options))
 
     def send(self, call: Call[T]) -> T:
-        """Send a call, with retries."""
+        """Send a call, with retries. Raises InvalidRequestError, where nothing was sent, and as all methods do."""
         attempts = self._retry.start()
         while True:
             try:
@@ -132,6 +132,8 @@ class Client:
                 wait_s = attempts.after_broken_connection() if worth_it else None
                 if wait_s is None:
                     raise failure from error
+            except ValueError as error:
+                raise unsendable(error) from error
             else:
                 wait_s = attempts.after_status(response.status_code, retry_after_s(response))
                 if wait_s is None:

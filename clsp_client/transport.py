@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 import httpx
 
 from clsp_client.calls import Call, decoded
-from clsp_client.errors import ClspError, InvalidKeyError, InvalidUrlError, ProblemError, UnreachableError
+from clsp_client.errors import (
+    ClspError,
+    InvalidKeyError,
+    InvalidRequestError,
+    InvalidUrlError,
+    ProblemError,
+    UnreachableError,
+)
 from clsp_client.retry import parse_retry_after
 
 T = TypeVar("T")
@@ -70,6 +77,14 @@ def broken(url: str, error: Exception) -> tuple[ClspError, bool]:
     if isinstance(error, httpx.UnsupportedProtocol):
         return InvalidUrlError(f"{url!r} is not a URL: {error}"), False
     return UnreachableError(url, str(error) or type(error).__name__), True
+
+
+def unsendable(error: ValueError) -> InvalidRequestError:
+    """What httpx says of arguments that it could not write down."""
+    if isinstance(error, UnicodeEncodeError):
+        excerpt = error.object[max(0, error.start - 20) : error.end + 20]
+        return InvalidRequestError(f"{excerpt!r} is not valid Unicode, and no request can hold it")
+    return InvalidRequestError(f"The request cannot be written down: {error}")
 
 
 BROKEN = (httpx.TransportError, httpx.InvalidURL)

@@ -163,13 +163,13 @@ def parse_filter(where: list[str], filter_json: str | None) -> dict[str, Any] | 
         if not name or not equals:
             raise CliError(f"--where {condition!r}: write field=value")
         try:
-            filters.append({name: json.loads(value)})
-        except json.JSONDecodeError:
+            filters.append({name: _parse(value)})
+        except (ValueError, RecursionError):
             filters.append({name: value})
     if filter_json is not None:
         try:
-            parsed = json.loads(filter_json)
-        except json.JSONDecodeError as error:
+            parsed = _parse(filter_json)
+        except (ValueError, RecursionError) as error:
             raise CliError(f"--filter is not JSON: {error}") from error
         if not isinstance(parsed, dict):
             raise CliError('--filter must be a JSON object, as {"age": {"gte": 40}}')
@@ -177,6 +177,15 @@ def parse_filter(where: list[str], filter_json: str | None) -> dict[str, Any] | 
     if len(filters) <= 1:
         return filters[0] if filters else None
     return {"all": filters}
+
+
+def _parse(text: str) -> Any:
+    """JSON as others read it: without Python's NaN and infinities. Raises ValueError and RecursionError."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not a number in JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def collections(url: UrlOption = DEFAULT_URL, api_key: KeyOption = None, as_json: JsonOption = False) -> None:

@@ -19,13 +19,20 @@ error_console = Console(stderr=True)
 
 def print_json(value: Any) -> None:
     """Print one JSON document to stdout, unstyled, so that it can be piped."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
-    sys.stdout.write("\n")
+    sys.stdout.write(printable(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
+
+
+def printable(text: str) -> str:
+    """The text with what no output can hold, such as bytes of a file's name that are not UTF-8, as `\\udcff`.
+
+    In JSON that is an escape, so that a reader gets the very name back.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def print_error(error: Exception) -> None:
     """Print an error to stderr: its first line stands out, the rest explains."""
-    first, _, rest = explain(error).partition("\n")
+    first, _, rest = printable(explain(error)).partition("\n")
     error_console.print(f"[bold red]{escape(first)}[/]", highlight=False, soft_wrap=True)
     if rest:
         error_console.print(escape(rest), highlight=False, soft_wrap=True)

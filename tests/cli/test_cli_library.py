@@ -77,9 +77,11 @@ def test_items_and_collections_can_be_deleted(online: Run, small_library: Path) 
 def test_values_of_conditions_are_json_where_they_parse() -> None:
     assert parse_filter([], None) is None
     assert parse_filter(["age=40"], None) == {"age": 40}
+    for value in ("NaN", "-Infinity", "9" * 5000, "[" * 100_000):
+        assert parse_filter([f"name={value}"], None) == {"name": value}
     assert parse_filter(["name=a=b", "calm=true"], '{"x": {"gt": 1}}') == {
         "all": [{"name": "a=b"}, {"calm": True}, {"x": {"gt": 1}}]
     }
-    for where, filter_json in ((["age"], None), (["=1"], None), ([], "["), ([], "[1]")):
+    for where, filter_json in ((["age"], None), (["=1"], None), ([], "["), ([], "[1]"), ([], '{"x": NaN}')):
         with pytest.raises(CliError):
             parse_filter(where, filter_json)

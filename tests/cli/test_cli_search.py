@@ -27,3 +27,19 @@ def test_an_item_with_words_and_its_style_alone(online: Run, small_library: Path
     assert away["query"][1]["weight"] == -1
     style = online("search", "mixing", "--item", "man-us-low", "--style", "--diversity", 0.5, "--json").json()
     assert len(style["hits"]) == 3
+
+
+def test_what_no_request_can_hold_is_said_in_words(online: Run, small_library: Path) -> None:
+    online("ingest", "unsendable", small_library)
+    assert online("search", "unsendable", "calm", "--where", "pitch=NaN", "--json").json()["hits"] == []
+    for arguments, said in (
+        (("calm", "--min-score", "nan"), "not JSON compliant"),
+        (("calm", "--where", "age=1e999"), "not JSON compliant"),
+        (("calm", "--filter", '{"age": NaN}'), "NaN is not a number"),
+        (("calm \udcff",), "is not valid Unicode"),
+        (("calm", "--item", "a\udcff"), "is not valid Unicode"),
+        (("calm", "--clip", "a\udcff.wav"), "No such file"),
+    ):
+        done = online("search", "unsendable", *arguments)
+        assert (done.status, said in done.err, "Traceback" in done.err) == (1, True, False), done.err
+    assert "not the name of a collection" in online("search", "a\udcff", "calm").err

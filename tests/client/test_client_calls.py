@@ -140,6 +140,19 @@ def test_the_service_takes_no_id_that_nobody_could_name_again(clsp: Client) -> N
         assert refused.value.status == 422
 
 
+@pytest.mark.parametrize("options", [{"query": "half \ud800"}, {"query": "a", "min_score": float("nan")}])
+def test_what_no_request_can_hold_is_not_sent(clsp: Client, server: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError):
+        clsp.search("any", **options)
+
+    async def work() -> None:
+        async with AsyncClient(server.url) as client:
+            await client.search("any", **options)
+
+    with pytest.raises(InvalidRequestError):
+        asyncio.run(work())
+
+
 class Script(http.server.BaseHTTPRequestHandler):
     """Answers from a list of (status, headers, body); the last one stays."""
 
