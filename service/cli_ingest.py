@@ -72,7 +72,8 @@ def read_source(source: Path) -> list[Source]:
 
 def _read_manifest(manifest: Path) -> Iterator[Source]:
     try:
-        lines = manifest.read_text("utf-8").splitlines()
+        # Only a line feed ends a row: texts may hold what else Python takes for an end.
+        lines = manifest.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"{manifest}: {error}") from error
     for number, line in enumerate(lines, 1):

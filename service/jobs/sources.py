@@ -6,6 +6,7 @@ Listing reads names and rows, never audio. What cannot be an entry becomes a ref
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -75,6 +76,8 @@ def _manifest(roots: Roots, place: Place, limits: SourceLimits) -> Iterator[Entr
         seq = 0
         while line := file.readline(limits.max_line_bytes + 1):
             seq += 1
+            if seq == 1:
+                line = line.removeprefix(BOM_UTF8)
             if len(line) > limits.max_line_bytes:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(limits.max_line_bytes)

@@ -55,6 +55,17 @@ def test_a_bad_file_costs_that_file_alone_and_is_tried_again(online: Run, small_
     assert not (tmp_path / "failed.jsonl").exists()
 
 
+def test_a_manifest_may_hold_any_text_and_a_byte_order_mark(online: Run, small_library: Path) -> None:
+    rows = _rows(small_library)
+    caption = "one\u2028two\u0085three\u2029four"
+    rows[0]["metadata"] = {"caption": caption}
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    small_library.write_text(f"\ufeff{text}", "utf-8", newline="")
+    assert online("ingest", "texts", small_library, "--json").json()["added"] == 4
+    (hit,) = online("search", "texts", "a voice", "--filter", json.dumps({"caption": caption}), "--json").json()["hits"]
+    assert hit["id"] == rows[0]["id"]
+
+
 def test_a_folder_is_walked_and_ids_are_paths(online: Run, tmp_path: Path) -> None:
     for place in ("a", "b/c"):
         (tmp_path / "voices" / place).mkdir(parents=True)

@@ -1,5 +1,6 @@
 """Bulk ingest as a job: what becomes of every clip, what is refused, who may do what, and how it is stopped."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,17 @@ def test_a_manifest_names_relabels_and_refuses_line_by_line(own: Server, root: P
     assert (again["relabelled"], again["unchanged"], again["encoded"]) == (1, 1, 0)
     item = own.client.get("/v1/collections/listed/items/anna").json()
     assert item["metadata"] == {"take": 2, "speaker": "anna"}
+
+
+def test_a_manifest_may_begin_with_a_byte_order_mark(own: Server, root: Path) -> None:
+    clips(root / "marked", 2, first=80)
+    rows = [{"file": "clip-080.wav", "caption": "one\u2028two"}, {"file": "clip-081.wav"}]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (root / "marked" / "list.jsonl").write_text(text, "utf-8-sig")
+    job = ended(own.client, start(own.client, "lib/marked/list.jsonl", "manifest", "marked"))
+    assert (job["added"], job["refused"]) == (2, 0)
+    item = own.client.get("/v1/collections/marked/items/clip-080.wav").json()
+    assert item["metadata"] == {"caption": "one\u2028two"}
 
 
 def test_bad_files_are_refused_one_by_one_and_tried_again(own: Server, root: Path) -> None:
