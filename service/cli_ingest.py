@@ -23,11 +23,11 @@ BATCH_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Source:
-    """One clip to ingest: where its bytes are and what is known about it."""
+    """One clip to ingest: where its bytes are and what is known about it; None where its source says nothing."""
 
     path: Path
     id: str
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] | None
 
 
 @dataclass
@@ -58,7 +58,7 @@ def read_source(source: Path) -> list[Source]:
         found = sorted(p for p in source.rglob("*") if p.suffix.lower() in wanted and p.is_file())
         if not found:
             raise CliError(f"{source} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
-        return [Source(path, id_of(path.relative_to(source).parts), {}) for path in found]
+        return [Source(path, id_of(path.relative_to(source).parts), None) for path in found]
     if not source.is_file():
         raise CliError(f"{source}: no such file or folder")
     clips = list(_read_manifest(source))
@@ -83,7 +83,8 @@ def _read_manifest(manifest: Path) -> Iterator[Source]:
             row = parse_row(line)
         except ValueError as error:
             raise CliError(f"{manifest}, line {number}: not a manifest row ({error}); it needs `file`") from error
-        yield Source(manifest.parent / row.file, row.id or id_of(Path(row.file).parts), row.metadata)
+        known = row.metadata if row.says_more else None
+        yield Source(manifest.parent / row.file, row.id or id_of(Path(row.file).parts), known)
 
 
 class Ingest:
@@ -134,15 +135,15 @@ class Ingest:
         sha256, metadata = self._stored.get(clip.id, (None, {}))
         if sha256 != hashlib.sha256(data).hexdigest():
             return data
-        if metadata == clip.metadata:
+        if clip.metadata is None or metadata == clip.metadata:
             self.outcome.unchanged += 1
         else:
-            self._relabel(clip, metadata)
+            self._relabel(clip, clip.metadata, metadata)
         return None
 
-    def _relabel(self, clip: Source, stored: Mapping[str, Any]) -> None:
+    def _relabel(self, clip: Source, wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
         """Same audio, other words about it: nothing has to be encoded again. Null removes a field (RFC 7396)."""
-        patch = {**dict.fromkeys(stored.keys() - clip.metadata.keys()), **clip.metadata}
+        patch = {**dict.fromkeys(stored.keys() - wanted.keys()), **wanted}
         try:
             self._client.patch_item(self._collection, clip.id, patch)
         except ProblemError as error:
@@ -166,13 +167,20 @@ class Ingest:
         yield from (clip for clip, _ in batch)
 
     def _post(self, batch: list[tuple[Source, bytes]]) -> None:
-        clips = [NewClip(data, clip.id, clip.metadata, clip.path.name) for clip, data in batch]
+        clips = [NewClip(data, clip.id, self._metadata(clip), clip.path.name) for clip, data in batch]
         answer = self._client.add_items(self._collection, clips)
         for item in answer["items"]:
             if item["created"]:
                 self.outcome.added += 1
             else:
                 self.outcome.replaced += 1
+
+    def _metadata(self, clip: Source) -> Mapping[str, Any]:
+        """What the source says; where it says nothing, what was said of the clip that is replaced."""
+        if clip.metadata is not None:
+            return clip.metadata
+        _, stored = self._stored.get(clip.id, ("", {}))
+        return stored
 
     def _fail(self, clip: Source, problem: Mapping[str, Any]) -> None:
         wanted = ("type", "title", "status", "detail", "field", "limit")

@@ -55,7 +55,8 @@ def ingest(
 ) -> None:
     """Add a folder or a manifest of clips to a collection; run it again to resume.
 
-    What is stored with the same content is skipped. Exit status 3 when some clips failed: they are listed in a file.
+    What is stored with the same content is skipped, and metadata of which SOURCE says nothing stays. Exit status 3 when
+    some clips failed: they are listed in a file.
     """
     failures = failures or Path(f"{collection}-failures.jsonl")
     if server_side:

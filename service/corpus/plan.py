@@ -91,7 +91,7 @@ def contents(clips: Iterable[Source], hashes: dict[str, str], done: dict[str, st
         if sha256 is None or done.get(clip.id) == sha256:
             continue
         content = found.setdefault(sha256, Content(sha256, str(clip.path.absolute()), []))
-        content.clips.append(Named(clip.id, clip.path.name, clip.metadata))
+        content.clips.append(Named(clip.id, clip.path.name, clip.metadata or {}))
     return list(found.values())
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from clsp_script import LIBRARY, Run
 
+from clsp_client import Client
+
 
 def _rows(manifest: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
@@ -74,6 +76,28 @@ def test_a_folder_is_walked_and_ids_are_paths(online: Run, tmp_path: Path) -> No
     assert online("ingest", "folder", tmp_path / "voices", "--json").json()["added"] == 2
     hits = online("search", "folder", "a deep voice", "--json").json()["hits"]
     assert {hit["id"] for hit in hits} == {"a__take 1.ogg", "b__c__take 1.ogg"}
+
+
+def test_what_the_source_says_nothing_about_stays(online: Run, cli_server_url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "unlabelled"
+    folder.mkdir()
+    for name in ("same.ogg", "other.ogg"):
+        shutil.copy(LIBRARY / "man-us-low.ogg", folder / name)
+    bare = folder / "bare.jsonl"
+    _write(bare, [{"file": name} for name in ("same.ogg", "other.ogg")])
+    for collection, source in (("by-folder", folder), ("by-manifest", bare)):
+        shutil.copy(LIBRARY / "man-us-low.ogg", folder / "other.ogg")
+        assert online("ingest", collection, source, "--json").json()["added"] == 2
+        with Client(cli_server_url) as client:
+            for name in ("same.ogg", "other.ogg"):
+                client.patch_item(collection, name, {"speaker": "anna"})
+            shutil.copy(LIBRARY / "man-gb-low.mp3", folder / "other.ogg")
+            again = online("ingest", collection, source, "--json").json()
+            assert (again["unchanged"], again["relabelled"], again["replaced"]) == (1, 0, 1)
+            assert [item["metadata"] for item in client.items(collection)] == [{"speaker": "anna"}] * 2
+
+    _write(bare, [{"file": "same.ogg", "metadata": {}}])
+    assert online("ingest", "by-manifest", bare, "--json").json()["relabelled"] == 1, "nothing known is said"
 
 
 def test_what_cannot_be_read_is_named(online: Run, tmp_path: Path) -> None:
