@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Client, ProblemError
+from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Client, InvalidRequestError, ProblemError
 from clsp_client.calls import NewClip
 from service.cli_client import CliError
+from service.cli_output import printable
 from service.containers import ACCEPTED, describe, sniff
 from service.manifest import id_of, parse_row
 
@@ -23,11 +24,15 @@ BATCH_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Source:
-    """One clip to ingest: where its bytes are and what is known about it; None where its source says nothing."""
+    """One clip to ingest: where its bytes are and what is known about it; None where its source says nothing.
+
+    `refused` says why it can't be ingested, where its name alone tells.
+    """
 
     path: Path
     id: str
     metadata: dict[str, Any] | None
+    refused: str | None = None
 
 
 @dataclass
@@ -51,23 +56,38 @@ def read_source(source: Path) -> list[Source]:
 
     A manifest row has `file` (or `path`), relative to the manifest, and optionally `id` and `metadata`; its other
     fields become metadata too, unless null. Audio of formats that the service does not read is listed too, so that it
-    is refused by name rather than passed over. Raises CliError for what cannot be read, naming the line.
+    is refused by name rather than passed over. Raises CliError for what cannot be read, naming the line, and for a
+    manifest that gives one id to two files.
     """
     if source.is_dir():
-        wanted = AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES
-        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in wanted and p.is_file())
-        if not found:
-            raise CliError(f"{source} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
-        return [Source(path, id_of(path.relative_to(source).parts), None) for path in found]
+        return list(_read_folder(source))
     if not source.is_file():
         raise CliError(f"{source}: no such file or folder")
     clips = list(_read_manifest(source))
-    seen: set[str] = set()
+    seen: dict[str, Path] = {}
     for clip in clips:
         if clip.id in seen:
-            raise CliError(f"{source}: the id {clip.id!r} appears twice")
-        seen.add(clip.id)
+            raise CliError(f"{source}: the id {clip.id!r} appears twice, for {seen[clip.id]} and {clip.path}")
+        seen[clip.id] = clip.path
     return clips
+
+
+def _read_folder(folder: Path) -> Iterator[Source]:
+    wanted = AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+    if not found:
+        raise CliError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
+    holders: dict[str, Path] = {}
+    for path in found:
+        id = id_of(path.relative_to(folder).parts)
+        holder = holders.setdefault(id, path)
+        refused = None if holder == path else f"the id {id!r} is taken by another clip of the source: {holder}"
+        yield Source(path, id, None, refused if is_text(id) else "its name is not valid UTF-8")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is Unicode: a file's name may be any bytes, and Python keeps those that aren't as surrogates."""
+    return printable(name) == name
 
 
 def _read_manifest(manifest: Path) -> Iterator[Source]:
@@ -122,10 +142,14 @@ class Ingest:
 
     def _read(self, clip: Source) -> bytes | None:
         """The clip's bytes, or None when there is nothing to send."""
+        if clip.refused is not None:
+            self._fail(clip, {"title": "The clip cannot be used", "detail": clip.refused})
+            return None
         try:
             data = clip.path.read_bytes()
-        except OSError as error:
-            self._fail(clip, {"title": "The file cannot be read", "detail": error.strerror or str(error)})
+        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+            detail = getattr(error, "strerror", None) or str(error)
+            self._fail(clip, {"title": "The file cannot be read", "detail": detail})
             return None
         if clip.path.suffix.lower() in OTHER_AUDIO_SUFFIXES and sniff(data) is None:
             # Not sent: the service could only say the same.
@@ -146,8 +170,8 @@ class Ingest:
         patch = {**dict.fromkeys(stored.keys() - wanted.keys()), **wanted}
         try:
             self._client.patch_item(self._collection, clip.id, patch)
-        except ProblemError as error:
-            self._fail(clip, error.problem)
+        except (ProblemError, InvalidRequestError) as error:
+            self._fail(clip, _problem(error))
         else:
             self.outcome.relabelled += 1
 
@@ -156,14 +180,14 @@ class Ingest:
             return
         try:
             self._post(batch)
-        except ProblemError as error:
-            if len(batch) > 1 and error.status not in (401, 403):
+        except (ProblemError, InvalidRequestError) as error:
+            if isinstance(error, ProblemError) and error.status in (401, 403):
+                raise  # no other clip would fare better
+            if len(batch) > 1:
                 for one in batch:
                     yield from self._send([one])
                 return
-            if error.status in (401, 403):
-                raise  # no other clip would fare better
-            self._fail(batch[0][0], error.problem)
+            self._fail(batch[0][0], _problem(error))
         yield from (clip for clip, _ in batch)
 
     def _post(self, batch: list[tuple[Source, bytes]]) -> None:
@@ -186,3 +210,9 @@ class Ingest:
         wanted = ("type", "title", "status", "detail", "field", "limit")
         reason = {name: problem[name] for name in wanted if problem.get(name) is not None}
         self.outcome.failures.append({"file": str(clip.path), "id": clip.id, **reason})
+
+
+def _problem(error: ProblemError | InvalidRequestError) -> Mapping[str, Any]:
+    if isinstance(error, ProblemError):
+        return error.problem
+    return {"title": "The clip cannot be sent", "detail": str(error)}

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clsp_client.answers import Job
 from service.cli_client import DEFAULT_URL, Client, CliError, JsonOption, KeyOption, UrlOption, connect
-from service.cli_output import console, error_console, print_json, table
+from service.cli_output import console, error_console, print_json, printable, table
 
 INGEST_FAILED = 3
 """Exit status of an ingest that left some clips out, to be told from one that could not run (1)."""
@@ -125,7 +125,7 @@ def write_failures(path: Path, failures: Sequence[Mapping[str, Any]]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failures), "utf-8")
+    path.write_text(printable("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failures)), "utf-8")
 
 
 def say_stopped(outcome: Mapping[str, Any], total: int | None, how_to_go_on: str) -> None:
@@ -140,7 +140,8 @@ def summarise(collection: str, outcome: Mapping[str, Any], failures: Path) -> No
     """Say what an ingest did, and name the first clips that failed."""
     console.print(f"[bold]{escape(collection)}[/]: {_counts(outcome) or 'nothing to do'}", highlight=False)
     for row in outcome["failures"][:5]:
-        console.print(f"  [red]{escape(row['file'])}[/]: {escape(row.get('detail') or row['title'])}", highlight=False)
+        file, why = (escape(printable(text)) for text in (row["file"], row.get("detail") or row["title"]))
+        console.print(f"  [red]{file}[/]: {why}", highlight=False)
     if outcome["failures"]:
         console.print(f"  all failures: {escape(str(failures))}", highlight=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -98,6 +99,44 @@ def test_what_the_source_says_nothing_about_stays(online: Run, cli_server_url: s
 
     _write(bare, [{"file": "same.ogg", "metadata": {}}])
     assert online("ingest", "by-manifest", bare, "--json").json()["relabelled"] == 1, "nothing known is said"
+
+
+def test_two_files_of_one_id_do_not_replace_each_other(online: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "twins"
+    (folder / "a").mkdir(parents=True)
+    shutil.copy(LIBRARY / "man-us-low.ogg", folder / "a" / "b.ogg")
+    shutil.copy(LIBRARY / "woman-us-high.ogg", folder / "a__b.ogg")
+    for outcome in ("added", "unchanged"):
+        done = online("ingest", "twins", folder)
+        assert (done.status, f"1 {outcome}, 1 failed" in done.out) == (3, True), done.out
+        (failed,) = _rows(tmp_path / "twins-failures.jsonl")
+        assert failed["file"] == str(folder / "a__b.ogg")
+        assert f"the id 'a__b.ogg' is taken by another clip of the source: {folder / 'a' / 'b.ogg'}" in str(
+            failed["detail"]
+        )
+    _write(folder / "m.jsonl", [{"file": "a/b.ogg"}, {"file": "a__b.ogg"}])
+    done = online("ingest", "twins", folder / "m.jsonl")
+    assert done.status == 1
+    assert f"appears twice, for {folder / 'a' / 'b.ogg'} and {folder / 'a__b.ogg'}" in done.err
+
+
+def test_a_name_that_is_not_text_costs_that_file_alone(online: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "latin"
+    folder.mkdir()
+    names = ["a.ogg", os.fsdecode(b"caf\xe9.ogg"), "z.ogg"]
+    for name in names:
+        shutil.copy(LIBRARY / "man-us-low.ogg", folder / name)
+    done = online("ingest", "latin", folder)
+    assert (done.status, "2 added, 1 failed" in done.out) == (3, True), done.err
+    assert "caf\\udce9.ogg: its name is not valid UTF-8" in done.out
+    (failed,) = _rows(tmp_path / "latin-failures.jsonl")
+    assert failed["file"] == str(folder / names[1]), "so that a script finds the file"
+    assert json.loads(online("ingest", "latin", folder, "--json").out)["failures"] == [failed]
+
+    rows: list[dict[str, object]] = [{"file": name, "id": f"m{i}"} for i, name in enumerate(names)]
+    _write(folder / "m.jsonl", [*rows, {"file": "a.ogg", "id": "half \ud800"}, {"file": "a\0.ogg", "id": "nul"}])
+    done = online("ingest", "latin-rows", folder / "m.jsonl")
+    assert (done.status, "2 added, 3 failed" in done.out) == (3, True), done.err
 
 
 def test_what_cannot_be_read_is_named(online: Run, tmp_path: Path) -> None:
