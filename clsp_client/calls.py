@@ -16,6 +16,7 @@ from clsp_client.errors import InvalidRequestError
 T = TypeVar("T")
 Metadata = Mapping[str, Any]
 Filter = Mapping[str, Any]
+SourceKind = Literal["folder", "manifest", "parquet"]
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,11 @@ def ingest_roots() -> Call[list[str]]:
     return Call("GET", "/v1/ingest-roots", decode=lambda body: [one["name"] for one in json.loads(body)["data"]])
 
 
-def start_ingest(
-    collection: str, path: str, *, kind: Literal["folder", "manifest", "parquet"] | None = None
-) -> Call[answers.Job]:
+def start_ingest(collection: str, path: str, *, kind: SourceKind | None = None) -> Call[answers.Job]:
     """Ingest what lies on the server as a job: `path` begins with the name of a root.
 
-    `kind` left out: a manifest is `.jsonl`, embeddings are `.parquet`, all else is a folder of audio.
+    `kind` left out: a manifest is `.jsonl`, embeddings are `.parquet`, all else is a folder of audio. A folder of
+    embeddings looks like one of audio from here: its kind is `parquet`.
     """
     kinds = {".jsonl": "manifest", ".ndjson": "manifest", ".parquet": "parquet"}
     known = kind or kinds.get(PurePosixPath(path).suffix.lower(), "folder")

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clsp_client.answers import Job
+from clsp_client.calls import SourceKind
 from service.cli_client import DEFAULT_URL, Client, CliError, JsonOption, KeyOption, UrlOption, connect
 from service.cli_output import console, error_console, print_json, printable, table
 
@@ -36,10 +37,12 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=error_console)
 
 
-def ingest_on_server(client: Client, collection: str, source: str, failures: Path, *, as_json: bool) -> None:
-    """Start a job and watch it to its end."""
+def ingest_on_server(
+    client: Client, collection: str, source: str, failures: Path, *, kind: SourceKind | None, as_json: bool
+) -> None:
+    """Start a job and watch it to its end. `kind`: what the source is; None goes by its name."""
     client.create_collection(collection)
-    job = client.start_ingest(collection, source)
+    job = client.start_ingest(collection, source, kind=kind)
     _watch(client, job, failures, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from clsp_client.answers import AppliedPart
-from clsp_client.calls import QueryPart
+from clsp_client.calls import QueryPart, SourceKind
 from service.cli_client import DEFAULT_URL, CliError, JsonOption, KeyOption, UrlOption, clip_uri, connect
 from service.cli_ingest import Ingest, read_source
 from service.cli_jobs import (
@@ -52,6 +52,12 @@ def ingest(
             "A folder, a .jsonl manifest, or .parquet embeddings.",
         ),
     ] = False,
+    kind: Annotated[
+        SourceKind | None,
+        typer.Option(
+            help="With --server-side: what SOURCE is, where its name does not tell. A folder of embeddings is parquet."
+        ),
+    ] = None,
 ) -> None:
     """Add a folder or a manifest of clips to a collection; run it again to resume.
 
@@ -61,8 +67,10 @@ def ingest(
     failures = failures or Path(f"{collection}-failures.jsonl")
     if server_side:
         with connect(url, api_key, patience_s=patience) as client:
-            ingest_on_server(client, collection, str(source), failures, as_json=as_json)
+            ingest_on_server(client, collection, str(source), failures, kind=kind, as_json=as_json)
         return
+    if kind is not None:
+        raise CliError("--kind is of what lies on the server: it needs --server-side")
     clips = read_source(source)
     with connect(url, api_key, patience_s=patience) as client:
         run = Ingest(client, collection, batch=batch)

@@ -61,9 +61,13 @@ def entries(roots: Roots, job: Job, limits: SourceLimits) -> Iterator[Entry]:
 
 
 def _folder(roots: Roots, place: Place, limits: SourceLimits) -> Iterator[Entry]:
+    seq = 0
     for seq, found in enumerate(roots.walk(place, _looks_like_audio), 1):
         why = None if found.refused is None else reason("invalid-source", found.refused)
         yield Entry(seq, str(found.place), id_of(found.place.parts[len(place.parts) :]), reason=why)
+    if not seq:
+        known = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise SourceError(f"{place} holds no audio ({known}); a folder of embeddings is of the kind parquet")
 
 
 def _looks_like_audio(name: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clsp_script import CLSP, LIBRARY, Run, run_clsp
+from clsp_script import CLSP, LIBRARY, Done, Run, run_clsp
 from serving import heed_interrupts
 
 from clsp_client import Client
@@ -31,8 +31,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(root: Path) -> Iterator[str]:
-    with local_server(environment={"CLSP_INGEST_ROOTS": f"lib={root}"}) as server:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shards")
+
+
+@pytest.fixture(scope="module")
+def url(root: Path, shards: Path) -> Iterator[str]:
+    with local_server(environment={"CLSP_INGEST_ROOTS": f"lib={root},shards={shards}"}) as server:
         yield server.url
 
 
@@ -60,12 +65,32 @@ def test_a_job_on_the_server_is_watched_and_its_refusals_listed(url: str, root: 
 def test_what_the_server_may_not_read_is_refused_in_words(url: str, tmp_path: Path) -> None:
     done = run_clsp("ingest", "served", "/etc", "--server-side", cwd=tmp_path, environment={"CLSP_URL": url})
     assert done.status == 1
-    assert "there are: lib" in done.err
+    assert "there are: lib, shards" in done.err
+
+
+def test_a_folder_of_embeddings_is_named_by_its_kind(url: str, root: Path, shards: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    with Client(url) as client:
+        model = client.models()[0]
+    vector = [1.0] + [0.0] * (model["embedding_dim"] - 1)
+    row = {"id": "e1", "embedding": vector, "duration_s": 2.5, "identity": model["identity"]}
+    pq.write_table(pa.Table.from_pylist([row]), shards / "a.parquet")
+
+    def ingest(*arguments: object) -> Done:
+        return run_clsp("ingest", "embedded", *arguments, "--url", url, cwd=tmp_path)
+
+    taken_for_audio = ingest("shards", "--server-side")
+    assert taken_for_audio.status == 1
+    assert "shards holds no audio" in taken_for_audio.err and "of the kind parquet" in taken_for_audio.err
+    done = ingest("shards", "--server-side", "--kind", "parquet")
+    assert (done.status, "1 added" in done.out) == (0, True), done.err
+    assert "needs --server-side" in ingest(root, "--kind", "folder").err
 
 
 def test_the_client_waits_with_progress(url: str) -> None:
     with Client(url) as client:
-        assert client.ingest_roots() == ["lib"]
+        assert client.ingest_roots() == ["lib", "shards"]
         client.create_collection("waited")
         seen: list[int] = []
         job = client.wait_job(

@@ -50,6 +50,17 @@ def test_a_folder_is_ingested_and_only_what_is_new_is_encoded(own: Server, root:
     assert item["metadata"] == {"kept": True}, "a folder says nothing about its clips, so that nothing is taken away"
 
 
+def test_a_folder_without_audio_fails_its_job(own: Server, root: Path) -> None:
+    (root / "none" / "deep").mkdir(parents=True)
+    (root / "none" / "deep" / "part-0.parquet").write_bytes(b"embeddings")
+    job = ended(own.client, start(own.client, "lib/none", collection="none"))
+    assert (job["state"], job["error"]["type"]) == ("failed", "urn:clsp-service:error:invalid-source")
+    assert "lib/none holds no audio" in job["error"]["detail"]
+    clips(root / "none", 1, first=90)
+    own.client.post(f"/v1/jobs/{job['id']}/resume")
+    assert until(own.client, job, lambda now: now["state"] == "succeeded")["added"] == 1
+
+
 def test_one_content_under_two_names_is_encoded_once(own: Server, root: Path) -> None:
     for name in ("one.wav", "two.wav", "three.wav"):
         (root / "same").mkdir(exist_ok=True)
