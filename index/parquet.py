@@ -118,12 +118,14 @@ def facts(path: Path) -> ShardFacts:
         return _facts(path, file)
 
 
-def names(path: Path) -> list[tuple[str, str]]:
-    """(id, content_sha256) of every row, without the vectors. Raises InvalidInput, ParquetUnavailable."""
+def names(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    """(id, content_sha256, metadata) of every row, without the vectors. Raises InvalidInput, ParquetUnavailable."""
     with _reading(path) as file:
         _facts(path, file)
-        table = file.read(columns=["id", "content_sha256"])
-        return list(zip(table["id"].to_pylist(), table["content_sha256"].to_pylist(), strict=True))
+        table = file.read(columns=["id", "content_sha256", "metadata"])
+    ids, hashes, metadata = (table[name].to_pylist() for name in table.column_names)
+    parsed = [_parsed(text, f"{path.name}: row {i}") for i, text in enumerate(metadata)]
+    return list(zip(ids, hashes, parsed, strict=True))
 
 
 def read(path: Path, *, dim: int, identity: str, batch: int = 256) -> Iterator[list[NewItem]]:
@@ -157,14 +159,18 @@ def _items(part: Any, dim: int, where: str, first: int) -> list[NewItem]:
     for i, ((item_id, sha256, duration_s, filename, metadata), count) in enumerate(
         zip(zip(*columns, strict=True), counts, strict=True)
     ):
-        try:
-            parsed = json.loads(metadata)
-        except ValueError as error:
-            raise InvalidInput(f"{where} {first + i}: metadata", "is not JSON") from error
+        parsed = _parsed(metadata, f"{where} {first + i}")
         segments = [NewSegment(starts[j], ends[j], vectors[j]) for j in range(place, place + count)]
         items.append(NewItem(item_id, segments, parsed, duration_s, sha256, filename))
         place += count
     return items
+
+
+def _parsed(metadata: str, where: str) -> Any:
+    try:
+        return json.loads(metadata)
+    except ValueError as error:
+        raise InvalidInput(f"{where}: metadata", "is not JSON") from error
 
 
 @contextmanager

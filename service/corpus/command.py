@@ -30,8 +30,9 @@ def embed_corpus(
 ) -> None:
     """Embed a manifest with Ray Data into Parquet shards; run it again to resume.
 
-    What a shard holds with the same content is skipped; a content that comes twice is embedded once. Exit status 3 when
-    some clips failed: they are in OUT/failures.jsonl, and are tried again next time.
+    What a shard holds with the same content is not embedded again, and gets the manifest's metadata; a content that
+    comes twice is embedded once. Exit status 3 when some clips failed: they are in OUT/failures.jsonl, and are tried
+    again next time.
     """
     from index.errors import IndexingError
     from model_export.bundle import Bundle, BundleError
@@ -62,8 +63,8 @@ def embed_corpus(
         print_json(vars(report))
     else:
         console.print(
-            f"{report.clips} clips: {report.already} were done, {report.embedded} contents embedded, {report.failed}"
-            f" failed; {report.shards} shards in {out}",
+            f"{report.clips} clips: {report.already} were done, {report.relabelled} relabelled, {report.embedded}"
+            f" contents embedded, {report.failed} failed; {report.shards} shards in {out}",
             highlight=False,
         )
     if report.failed:

@@ -53,8 +53,8 @@ class Hasher:
         try:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest(), ""
-        except OSError as error:
-            return "", error.strerror or str(error)
+        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+            return "", getattr(error, "strerror", None) or str(error)
 
 
 class Embedder:

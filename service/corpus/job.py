@@ -18,7 +18,7 @@ from model_export.bundle import Bundle
 from service.audio_limits import AudioLimits
 from service.cli_ingest import Source
 from service.corpus.embed import Embedder, Hasher, Work
-from service.corpus.plan import CorpusError, contents, owned, settle, shards, write_plan
+from service.corpus.plan import CorpusError, contents, owned, settle, shards, sort_out, write_plan
 from service.engine.identity import embedding_identity
 
 FAILURES = "failures.jsonl"
@@ -46,10 +46,14 @@ class Machines:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did, in clips (and contents for `embedded`), and how many shards there are now."""
+    """What a run did, in clips (and contents for `embedded`), and how many shards there are now.
+
+    `relabelled` were embedded already, and have other metadata now; the rest of those are `already`.
+    """
 
     clips: int
     already: int
+    relabelled: int
     embedded: int
     failed: int
     shards: int
@@ -78,9 +82,11 @@ def embed_corpus(
     work = Work(str(bundle.absolute()), str(out.absolute()), limits, machines.cpus)
     with owned(out):
         failures = _Failures(out / FAILURES)
-        hashes = _hash(ray, clips, failures, tick)
-        done = settle(out, hashes, dim=dim, identity=identity)
-        left = contents(clips, hashes, done)
+        usable, refused = sort_out(clips)
+        failures.add(refused)
+        hashes = _hash(ray, usable, failures, tick)
+        done, relabelled = settle(out, usable, hashes, dim=dim, identity=identity)
+        left = contents(usable, hashes, done)
         plans = write_plan(out / "plan", left, machines.shard)
         embedded = 0
         if plans:
@@ -100,8 +106,8 @@ def embed_corpus(
         for path in plans:
             path.unlink()
         failures.close()
-        already = sum(done.get(clip.id) == hashes.get(clip.id, "") for clip in clips)
-        return Report(len(clips), already, embedded, failures.count, len(shards(out)))
+        already = sum(done.get(clip.id) == hashes.get(clip.id, "") for clip in usable) - len(relabelled)
+        return Report(len(clips), already, len(relabelled), embedded, failures.count, len(shards(out)))
 
 
 def _hash(
@@ -146,7 +152,7 @@ class _Failures:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("w", encoding="utf-8")
+        self._file = path.open("w", encoding="utf-8", errors="backslashreplace")  # in JSON, an escape
         self.count = 0
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:

@@ -7,13 +7,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from index import parquet
-from index.errors import IdentityMismatch
-from service.cli_ingest import Source
+from index.errors import IdentityMismatch, InvalidInput
+from index.types import Limits
+from index.validate import check_item_id, check_metadata
+from service.cli_ingest import Source, is_text
 
 SHARD_NAME = "part-{}.parquet"
 
@@ -57,30 +59,66 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob(SHARD_NAME.format("*")))
 
 
-def settle(folder: Path, wanted: dict[str, str], *, dim: int, identity: str) -> dict[str, str]:
-    """SHA-256 by id of what is done; a row whose clip has changed since, or is in an earlier shard too, is taken out.
+def sort_out(clips: Iterable[Source]) -> tuple[list[Source], list[dict[str, Any]]]:
+    """The clips that an index could hold, and why not the others: a row of failures each."""
+    usable: list[Source] = []
+    refused: list[dict[str, Any]] = []
+    for clip in clips:
+        why = clip.refused or _fault(clip)
+        if why is None:
+            usable.append(clip)
+        else:
+            refused.append({"file": str(clip.path.absolute()), "id": clip.id, "detail": why})
+    return usable, refused
 
-    `wanted` is the present SHA-256 by id. Clips that are no longer in the manifest stay.
+
+def _fault(clip: Source) -> str | None:
+    if not is_text(str(clip.path.absolute())):
+        return "its path is not valid UTF-8"
+    try:
+        check_item_id(clip.id)
+        check_metadata(clip.metadata or {}, Limits())
+    except InvalidInput as error:
+        return str(error)
+    return None
+
+
+def settle(
+    folder: Path, clips: Iterable[Source], hashes: dict[str, str], *, dim: int, identity: str
+) -> tuple[dict[str, str], set[str]]:
+    """SHA-256 by id of what is done, and the ids among them whose rows got the metadata that the manifest has now.
+
+    A row whose clip has changed since, or is in an earlier shard too, is taken out. `hashes` is the present SHA-256 by
+    id. Clips that are no longer in the manifest stay, as does metadata of which it says nothing.
 
     Raises:
         IdentityMismatch: the folder holds shards of another identity.
     """
+    labels = {clip.id: clip.metadata for clip in clips if clip.metadata is not None and clip.id in hashes}
     done: dict[str, str] = {}
+    relabelled: set[str] = set()
     for path in shards(folder):
         found = parquet.facts(path).identity
         if found != identity:
             raise IdentityMismatch(identity, found)
         rows = parquet.names(path)
-        kept = {name: sha for name, sha in rows if wanted.get(name, sha) == sha and name not in done}
-        if len(kept) < len(rows):
+        kept = {name: sha for name, sha, _ in rows if hashes.get(name, sha) == sha and name not in done}
+        other = {name for name, _, metadata in rows if name in kept and labels.get(name, metadata) != metadata}
+        if len(kept) < len(rows) or other:
             batches = parquet.read(path, dim=dim, identity=identity)
-            items = [item for batch in batches for item in batch if kept.get(item.id) == item.content_sha256]
+            items = [
+                replace(item, metadata=labels[item.id]) if item.id in other else item
+                for batch in batches
+                for item in batch
+                if kept.get(item.id) == item.content_sha256
+            ]
             if items:
                 parquet.write(path, items, dim=dim, identity=identity)
             else:
                 path.unlink()
         done |= kept
-    return done
+        relabelled |= other
+    return done, relabelled
 
 
 def contents(clips: Iterable[Source], hashes: dict[str, str], done: dict[str, str]) -> list[Content]:

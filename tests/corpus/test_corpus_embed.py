@@ -153,6 +153,48 @@ def test_each_content_is_embedded_once_and_failures_are_told(tmp_path: Path) -> 
         assert (hit.item_id, round(hit.score, 4)) == ("c03", 1.0)
 
 
+def test_other_metadata_is_carried_without_embedding_again(tmp_path: Path) -> None:
+    manifest, out = make(tmp_path / "audio", 4), tmp_path / "out"
+    assert run(manifest, out).embedded == 4
+    before = {path: path.stat().st_ino for path in out.glob("*.parquet")}
+    told = [json.loads(line) for line in manifest.read_text().splitlines()]
+    told[1] = {"file": "c01.wav", "id": "c01", "metadata": {"speaker": "anna"}}
+    told[2] = {"file": "c02.wav", "id": "c02"}  # of which nothing is said any more
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in told))
+    report = run(manifest, out)
+    assert (report.already, report.relabelled, report.embedded, report.failed) == (3, 1, 0, 0)
+    assert [found.metadata for _, found in sorted(rows(out).items())] == [
+        {"n": 0},
+        {"speaker": "anna"},
+        {"n": 2},
+        {"n": 3},
+    ]
+    assert sum(path.stat().st_ino != inode for path, inode in before.items()) == 1, "the other shard is left alone"
+    assert run(manifest, out).relabelled == 0
+
+
+def test_what_no_index_could_hold_is_told_apart_by_file(tmp_path: Path) -> None:
+    folder, out = tmp_path / "audio", tmp_path / "out"
+    (folder / "a").mkdir(parents=True)
+    names = ["a/b.wav", "a__b.wav", os.fsdecode(b"caf\xe9.wav"), "z.wav"]
+    for seed, name in enumerate(names):
+        sound(tmp_path / "made.wav", seed)
+        (tmp_path / "made.wav").rename(folder / name)
+    report = run(folder, out)
+    assert (report.clips, report.embedded, report.failed) == (4, 2, 2)
+    assert rows(out)["a__b.wav"].content_sha256 == hashlib.sha256((folder / "a" / "b.wav").read_bytes()).hexdigest()
+    failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert [(row["file"], row["detail"]) for row in failures] == [
+        (str(folder / names[1]), f"the id 'a__b.wav' is taken by another clip of the source: {folder / 'a' / 'b.wav'}"),
+        (str(folder / names[2]), "its name is not valid UTF-8"),
+    ]
+    told = [{"file": "z.wav", "id": "a/b"}, {"file": "z.wav", "id": "z", "metadata": {"a": {"b": 1}}}]
+    told += [{"file": "z.wav", "id": "z.wav"}, {"file": "z\0.wav", "id": "nul"}]
+    (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    again = run(folder / "m.jsonl", out)
+    assert (again.already, again.embedded, again.failed) == (1, 0, 3)
+
+
 @pytest.mark.slow
 def test_only_what_failed_or_changed_is_embedded_again(tmp_path: Path) -> None:
     manifest, out = make(tmp_path / "audio", 7), tmp_path / "out"

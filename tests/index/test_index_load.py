@@ -43,7 +43,7 @@ def test_what_is_written_comes_back_exactly(tmp_path: Path) -> None:
         for mine, theirs in zip(one.segments, other.segments, strict=True):
             assert (mine.start_s, mine.end_s) == (theirs.start_s, theirs.end_s)
             assert np.array_equal(mine.vector, theirs.vector)
-    assert parquet.names(path) == [(item.id, item.content_sha256) for item in items]
+    assert parquet.names(path) == [(item.id, item.content_sha256, item.metadata) for item in items]
 
 
 def test_what_is_not_ours_is_refused_before_its_rows(tmp_path: Path) -> None:
