@@ -55,6 +55,9 @@ class Store(Protocol):
     def get_item(self, name: str, item_id: str) -> Item:
         """One item without its vectors. Raises ItemNotFound."""
 
+    def get_items(self, name: str, ids: Sequence[str]) -> dict[str, Item]:
+        """Those of `ids` that exist, by id, without their vectors."""
+
     def list_items(
         self, name: str, *, cursor: str | None = None, limit: int = 100, where: Filter | None = None
     ) -> tuple[list[Item], str | None]:

@@ -157,6 +157,13 @@ def read_items(connection: sqlite3.Connection, keys: Iterable[int]) -> dict[int,
     return {row[0]: _item(row[1:]) for row in connection.execute(sql, (json.dumps(list(keys)),))}
 
 
+def items_named(connection: sqlite3.Connection, collection: CollectionRow, ids: Sequence[str]) -> dict[str, Item]:
+    """Those of `ids` that exist, by id."""
+    sql = f"SELECT {_ITEM} FROM items WHERE collection = ? AND id IN (SELECT value FROM json_each(?))"  # noqa: S608
+    found = map(_item, connection.execute(sql, (collection.pk, json.dumps(list(ids)))))
+    return {item.id: item for item in found}
+
+
 def page_of_items(
     connection: sqlite3.Connection, collection: CollectionRow, after: str | None, limit: int, where: Filter | None
 ) -> list[Item]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index import parquet
 from index.backend import Store
 from index.errors import IdentityMismatch, InvalidInput
+from index.types import Item, NewItem
 
 
 @dataclass
 class LoadReport:
-    """What a load did, in items."""
+    """What a load did, in items; `relabelled` are those whose content was there with other metadata."""
 
     added: int = 0
     replaced: int = 0
+    relabelled: int = 0
     unchanged: int = 0
 
 
@@ -30,8 +32,9 @@ def load(
 ) -> LoadReport:
     """Upsert the items of Parquet files, `batch` at a time; the collection is made if it is not there.
 
-    Items that are there with the same content are left as they are, so that a load that was cut off goes on. Before
-    anything is written all files are looked at. `tick(items done, items)`.
+    Items that are there with the same content and metadata are left as they are, so that a load that was cut off goes
+    on. A row without metadata says nothing about its clip: what the collection has stays. Before anything is written
+    all files are looked at. `tick(items done, items)`.
 
     Raises:
         IdentityMismatch, DimensionMismatch: a file is of another kind than the collection, or than another file.
@@ -48,15 +51,39 @@ def load(
     report, done, rows = LoadReport(), 0, sum(facts.rows for facts in found)
     for path in files:
         for items in parquet.read(path, dim=dim, identity=identity, batch=batch):
-            known = store.content_hashes(collection, [item.id for item in items])
-            fresh = [item for item in items if known.get(item.id) != item.content_sha256]
+            stored = store.get_items(collection, [item.id for item in items])
             try:
-                created = store.upsert(collection, fresh, identity=identity)
+                _load(store, collection, items, stored, report, identity)
             except InvalidInput as error:
                 raise InvalidInput(f"{path.name}: {error.field}", error.message, error.limit) from error
-            report.added += sum(created)
-            report.replaced += len(created) - sum(created)
-            report.unchanged += len(items) - len(fresh)
             done += len(items)
             tick(done, rows)
     return report
+
+
+def _load(
+    store: Store, collection: str, items: Sequence[NewItem], stored: dict[str, Item], report: LoadReport, identity: str
+) -> None:
+    fresh: list[NewItem] = []
+    relabelled: list[NewItem] = []
+    for item in items:
+        old = stored.get(item.id)
+        if old is None:
+            fresh.append(item)
+            continue
+        labelled = item if item.metadata else replace(item, metadata=old.metadata)
+        if old.content_sha256 != item.content_sha256:
+            fresh.append(labelled)
+        elif labelled.metadata != old.metadata:
+            relabelled.append(labelled)
+    # Written anew in one go, since a backend may take as long for one edit; but a shard holds no audio to keep.
+    edited = [item for item in relabelled if stored[item.id].has_media]
+    written = [*fresh, *(item for item in relabelled if not stored[item.id].has_media)]
+    created = store.upsert(collection, written, identity=identity)
+    for item in edited:
+        gone = stored[item.id].metadata.keys() - item.metadata.keys()
+        store.patch_metadata(collection, item.id, {**dict.fromkeys(gone), **item.metadata})
+    report.added += sum(created)
+    report.replaced += len(fresh) - sum(created)
+    report.relabelled += len(relabelled)
+    report.unchanged += len(items) - len(fresh) - len(relabelled)

@@ -154,6 +154,13 @@ class MilvusStore:
         with self._call():
             return self._version(self._homes.find(name), name, item_id).item()
 
+    def get_items(self, name: str, ids: Sequence[str]) -> dict[str, Item]:
+        with self._call():
+            home = self._homes.find(name)
+            with self._homes.still(name, home):
+                found = self._reads.versions(home, [*filter(is_item_id, dict.fromkeys(ids))])
+            return {item_id: one.item() for item_id, one in found.items()}
+
     def list_items(
         self, name: str, *, cursor: str | None = None, limit: int = 100, where: Filter | None = None
     ) -> tuple[list[Item], str | None]:

@@ -182,6 +182,11 @@ class LocalStore:
         with self._database.snapshot() as connection:
             return catalog.read_item(connection, catalog.collection_row(connection, name), item_id)
 
+    def get_items(self, name: str, ids: Sequence[str]) -> dict[str, Item]:
+        with self._database.snapshot() as connection:
+            row = catalog.collection_row(connection, name)
+            return catalog.items_named(connection, row, [*filter(is_item_id, ids)])
+
     def list_items(
         self, name: str, *, cursor: str | None = None, limit: int = 100, where: Filter | None = None
     ) -> tuple[list[Item], str | None]:

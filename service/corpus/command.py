@@ -79,7 +79,8 @@ def load_corpus(
 ) -> None:
     """Load shards into the index that the settings name: the data folder (stop its service first), or Milvus.
 
-    Clips that are there with the same content are skipped, so that a load that was cut off goes on.
+    Clips that are there with the same content and metadata are skipped, so that a load that was cut off goes on. Where
+    a row has no metadata, what the index has stays.
     """
     from index.errors import IndexingError
     from index.load import load
@@ -109,7 +110,8 @@ def load_corpus(
         print_json(vars(report))
     else:
         console.print(
-            f"{collection}: {report.added} added, {report.replaced} replaced, {report.unchanged} unchanged",
+            f"{collection}: {report.added} added, {report.replaced} replaced, {report.relabelled} relabelled,"
+            f" {report.unchanged} unchanged",
             highlight=False,
         )
 

@@ -161,8 +161,8 @@ def _metadata(value: Any) -> dict[str, Any] | None:
         return None
     if not isinstance(value, dict):
         raise ValueError("`metadata` is not an object")
-    # A struct column has every field in every row.
-    return {key: one for key, one in value.items() if one is not None}
+    # A struct column has every field in every row; and a shard of clips of which nothing is known says so with none.
+    return {key: one for key, one in value.items() if one is not None} or None
 
 
 def _opened(file: IO[bytes], name: str) -> Any:

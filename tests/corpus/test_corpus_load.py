@@ -48,7 +48,7 @@ def test_a_folder_of_shards_is_loaded_and_loaded_again(data: Path, tmp_path: Pat
     shard(shards / "part-1.parquet", "abc")
     shard(shards / "part-2.parquet", "de")
     report = json.loads(clsp("load-corpus", "voices", str(shards), "--batch", "2", "--json"))
-    assert report == {"added": 5, "replaced": 0, "unchanged": 0}
+    assert report == {"added": 5, "replaced": 0, "relabelled": 0, "unchanged": 0}
     assert "5 unchanged" in clsp("load-corpus", "voices", str(shards))
     with LocalStore(data) as store:
         assert store.get_collection("voices").identity == "one"

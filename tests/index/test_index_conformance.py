@@ -212,6 +212,13 @@ def test_content_hashes_tell_what_is_there(store: Store) -> None:
     assert store.content_hashes("c", []) == {}
 
 
+def test_items_are_got_by_their_ids(store: Store) -> None:
+    store.upsert("c", [clip("a", [1], metadata={"n": 1}), clip("b'\"", [2])], identity="one")
+    found = store.get_items("c", ["b'\"", "a", "a", "none", "bad\0", "\ud800"])
+    assert found == {item_id: store.get_item("c", item_id) for item_id in ("a", "b'\"")}
+    assert store.get_items("c", []) == {}
+
+
 def test_a_restart_changes_nothing(backend: Backend, tmp_path: Path) -> None:
     items = {f"i{n}": clip(f"i{n}", [n, n + 1], metadata={"n": n, "t": ["x", n]}) for n in range(30)}
     query = unit(400, DIM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from index_oracle import clip, unit
 from index.backend import Store
 from index.errors import CollectionNotFound, DimensionMismatch, IdentityMismatch, InvalidInput
 from index.load import load
-from index.types import NewItem
+from index.types import MediaBlob, NewItem
 
 pa = pytest.importorskip("pyarrow", reason="Parquet needs the scale extra")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -78,15 +79,40 @@ def test_a_load_goes_on_where_it_was_cut_off(store: Store, tmp_path: Path) -> No
     parts = [tmp_path / f"part-{i}.parquet" for i in range(3)]
     for i, part in enumerate(parts):
         parquet.write(part, corpus(20 * (i + 1), 20 * i), dim=DIM, identity="one")
-    assert vars(load(store, "c", parts[:1], batch=7)) == {"added": 20, "replaced": 0, "unchanged": 0}
+    assert vars(load(store, "c", parts[:1], batch=7)) == {"added": 20, "replaced": 0, "relabelled": 0, "unchanged": 0}
     seen: list[tuple[int, int]] = []
     report = load(store, "c", parts, batch=7, tick=lambda done, of: seen.append((done, of)))
-    assert vars(report) == {"added": 40, "replaced": 0, "unchanged": 20}
+    assert vars(report) == {"added": 40, "replaced": 0, "relabelled": 0, "unchanged": 20}
     assert seen[-1] == (60, 60)
     parquet.write(parts[0], [clip("é3", [999], DIM), *corpus(3)], dim=DIM, identity="one")
-    assert vars(load(store, "c", parts[:1])) == {"added": 0, "replaced": 1, "unchanged": 3}
+    assert vars(load(store, "c", parts[:1])) == {"added": 0, "replaced": 1, "relabelled": 0, "unchanged": 3}
     assert store.search("c", unit(999, DIM), top_k=1)[0].item_id == "é3"
     assert store.get_collection("c").items == 60
+
+
+def test_other_metadata_is_taken_up_and_audio_stays(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    before = [clip(name, [i], DIM, {"take": 1, "draft": True}) for i, name in enumerate(("kept", "bare", "same"))]
+    parquet.write(path, before, dim=DIM, identity="one")
+    load(store, "c", [path])
+    store.upsert("c", [replace(before[0], media=MediaBlob(b"audio", "audio/wav"))], identity="one")
+    after = [replace(item, metadata={"take": 2, "t": ["x"]}) for item in before[:2]]
+    parquet.write(path, [*after, before[2], clip("new", [9], DIM)], dim=DIM, identity="one")
+    report = {"added": 1, "replaced": 0, "relabelled": 2, "unchanged": 1}
+    assert vars(load(store, "c", [path])) == report
+    assert vars(load(store, "c", [path])) == {"added": 0, "replaced": 0, "relabelled": 0, "unchanged": 4}
+    found = store.get_items("c", ["kept", "bare", "same"])
+    assert [found[name].metadata for name in ("kept", "bare", "same")] == [
+        {"take": 2, "t": ["x"]},
+        {"take": 2, "t": ["x"]},
+        {"take": 1, "draft": True},
+    ]
+    assert (found["kept"].has_media, store.media_path("c", "kept")[0].read_bytes()) == (True, b"audio")
+
+    # Rows that say nothing, of the same content and of another, take nothing away.
+    parquet.write(path, [clip("kept", [0], DIM), clip("bare", [99], DIM)], dim=DIM, identity="one")
+    assert vars(load(store, "c", [path])) == {"added": 0, "replaced": 1, "relabelled": 0, "unchanged": 1}
+    assert all(store.get_item("c", name).metadata == {"take": 2, "t": ["x"]} for name in ("kept", "bare"))
 
 
 def test_a_load_makes_its_collection_and_refuses_another_identity(store: Store, tmp_path: Path) -> None:

@@ -91,8 +91,11 @@ def test_shards_of_an_embedded_corpus_keep_their_segments(own: Server, root: Pat
     (hit,) = own.client.post("/v1/collections/corpus/search", json=query).json()["hits"]
     assert (hit["id"], hit["segment"]) == ("long", {"start_s": 5.0, "end_s": 12.5})
     assert own.client.get("/v1/collections/corpus/items/long").json()["content_sha256"] == "a" * 64
+    own.client.patch("/v1/collections/corpus/items/short", json={"metadata": {"kept": True}})
     again = ended(own.client, start(own.client, "lib/corpus", "parquet", "corpus"))
     assert (again["unchanged"], again["added"], again["replaced"]) == (2, 0, 0)
+    kept = own.client.get("/v1/collections/corpus/items/short").json()["metadata"]
+    assert kept == {"kept": True}, "a row without metadata says nothing"
 
 
 def test_what_cannot_be_compared_or_stored_is_refused_by_row(own: Server, root: Path) -> None:
