@@ -23,7 +23,10 @@ class ManifestRow:
 def parse_row(line: str) -> ManifestRow:
     """A row has `file` (or `path`), and optionally `id` and `metadata`; its other fields become metadata too, unless
     null or nested. Raises ValueError, which says what is wrong."""
-    row = json.loads(line)
+    try:
+        row = json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError("it is not an object")
     name = row.get("file") or row.get("path")

@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from pydantic_core import from_json
 
 from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
 from service.api.clips import ClipSource, EmbeddedClip, embed_clips, inline_clip, uploaded_clip
@@ -94,7 +95,7 @@ async def _form_options(form: Form) -> ScoreOptions:
         if text is None:
             continue
         try:
-            given[name] = json.loads(text)
+            given[name] = from_json(text)
         except ValueError as error:
             detail = f"{name}: write it as JSON, such as true or 2.5"
             raise ProblemError("invalid-request", detail, field=name) from error

@@ -7,7 +7,6 @@ Needs pyarrow, which is asked for only here.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from service.jobs.errors import SourceError
 
@@ -152,7 +152,7 @@ def _vector(value: Any, name: str) -> NDArray[np.float64]:
 def _metadata(value: Any) -> dict[str, Any] | None:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = from_json(value)
         except ValueError:
             raise ValueError("`metadata` is not JSON") from None
     if isinstance(value, list) and all(isinstance(one, tuple) for one in value):  # a map column

@@ -88,12 +88,13 @@ def test_a_manifest_names_relabels_and_refuses_line_by_line(own: Server, root: P
         {"file": "clip-022.wav", "id": "nested", "metadata": {"a": {"b": 1}}},
         {"file": "clip-022.wav", "id": "a/b"},
         '{"file": "' + "x" * 70_000 + '"}',
+        '{"file": ' + "[" * 60_000,
     ]
     write_manifest(root / "m" / "list.jsonl", rows)
     job = ended(own.client, start(own.client, "lib/m/list.jsonl", "manifest", "listed"))
-    assert (job["state"], job["added"], job["refused"]) == ("succeeded", 2, 10)
+    assert (job["state"], job["added"], job["refused"]) == ("succeeded", 2, 11)
     report = {row["number"]: row for row in refusals(own.client, job)}
-    assert sorted(report) == [3, 4, 5, 7, 8, 9, 10, 11, 12, 13]
+    assert sorted(report) == [3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14]
     said = {number: row["error"]["detail"] for number, row in report.items()}
     assert "line 3" in said[3]
     assert "needs `file`" in said[5]
@@ -103,6 +104,7 @@ def test_a_manifest_names_relabels_and_refuses_line_by_line(own: Server, root: P
     assert "absolute" in said[10]
     assert "nested" in said[11]
     assert "must not contain '/'" in said[12]
+    assert "nested too deeply" in said[14]
     assert report[13]["error"]["type"] == "urn:clsp-service:error:invalid-source"
     item = own.client.get("/v1/collections/listed/items/anna").json()
     assert item["metadata"] == {"take": 1, "speaker": "anna"}

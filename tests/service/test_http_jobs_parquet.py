@@ -156,13 +156,13 @@ def test_a_corrected_row_replaces_what_was_said_of_its_vectors(
 
 
 def test_metadata_as_json_and_identity_of_the_file(own: Server, root: Path) -> None:
-    values = rows(3, "")
+    values = rows(4, "")
     for number, row in enumerate(values):
         del row["identity"]
-        row["metadata"] = json.dumps({"n": number}) if number < 2 else "{broken"
+        row["metadata"] = json.dumps({"n": number}) if number < 2 else ["{broken", "[" * 100_000][number - 2]
     write(root / "stated" / "x.parquet", values, stated=identity(own))
     job = ended(own.client, start(own.client, "lib/stated/x.parquet", "parquet", "stated"))
-    assert (job["added"], job["refused"]) == (2, 1)
+    assert (job["added"], job["refused"]) == (2, 2)
     assert own.client.get("/v1/collections/stated/items/e0001").json()["metadata"] == {"n": 1}
     write(root / "stated" / "x.parquet", values, stated="another-model")
     own.client.put("/v1/collections/stated")
