@@ -1,8 +1,9 @@
 """The encoders behind a queue: what the rest of the service may use of them."""
 
 from service.engine.admission import check_time
-from service.engine.engine import ClipResult, Engine, EngineStats, TextResult
+from service.engine.engine import Engine
 from service.engine.errors import DeadlineExceeded, EngineError, EngineFailed, Overloaded, WorkerDown
+from service.engine.results import ClipResult, EngineStats, TextResult
 
 __all__ = [
     "ClipResult",

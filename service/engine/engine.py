@@ -6,20 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model_export.bundle import Bundle, BundleManifest
 from model_export.runtime import BundleRuntime
 from model_export.windows import plan_windows, pool_windows
-from service.engine.batcher import Batcher, BatcherStats
+from service.engine.batcher import Batcher
 from service.engine.errors import DeadlineExceeded, EngineFailed
 from service.engine.identity import embedding_identity
 from service.engine.memory import c_library_trim
+from service.engine.results import ClipResult, EngineStats, Samples, TextEmbedding, TextResult, Vectors
 from service.engine.shared import Shared
 from service.engine.supervisor import Supervisor
 from service.engine.threads import available_cpus
@@ -29,52 +28,11 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-Vectors = NDArray[np.float32]
-Samples = NDArray[np.float32]
-
 # Padding costs a speech batch as much as sound does, so that less than 5 % may be wasted on it; captions are short, and
 # a call costs them more than padding.
 _SPEECH_DENSITY = 0.95
 _TEXT_DENSITY = 0.5
 _MAX_TEXT_CHARS_PADDED = 64_000.0
-
-
-@dataclass(frozen=True)
-class TextEmbedding:
-    """A text's vector, float32 [D], unit; `tokens` before truncation."""
-
-    vector: Vectors
-    tokens: int
-    truncated: bool
-
-
-@dataclass(frozen=True)
-class TextResult:
-    """Embedded texts: `vectors` float32 [N, D], unit; `tokens` before truncation; `truncated` says which were cut."""
-
-    vectors: Vectors
-    tokens: list[int]
-    truncated: list[bool]
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """An embedded clip: `windows` in seconds, their `vectors` float32 [n, D], unit, and the clip's `pooled` [D]."""
-
-    windows: list[tuple[float, float]]
-    vectors: Vectors
-    pooled: Vectors
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Counters since the start. Speech costs and sizes are seconds of audio; text costs are texts, sizes characters."""
-
-    speech: BatcherStats
-    text: BatcherStats
-    cache_hits: int
-    cache_misses: int
-    shared_in_flight: int
 
 
 class Engine:
