@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +92,21 @@ def feed(pipe: Path, data: bytes) -> None:
         file.write(data)
 
 
-def being_read(pipe: Path) -> bool:
-    """Whether a process waits at the other end."""
+@contextmanager
+def held(pipe: Path, alive: Callable[[], bool]) -> Iterator[None]:
+    """A process waits for the pipe's bytes all this while: who looked for it and left would give it an end of file."""
+    while True:
+        try:
+            writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+            assert alive()
+            time.sleep(0.05)
     try:
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError as error:
-        assert error.errno == errno.ENXIO
-        return False
-    return True
+        yield
+    finally:
+        os.close(writer)
 
 
 def until(holds: Callable[[], bool], alive: Callable[[], bool] = lambda: True) -> None:
@@ -239,13 +246,14 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path: Path) -> None:
         job = pool.submit(run, manifest, out, workers=2)
         feed(pipe, data)  # to be hashed
         until(lambda: len(list(out.glob("*.parquet"))) == 3, lambda: not job.done())
-        until(lambda: being_read(pipe), lambda: not job.done())
-        workers = [one for one in psutil.Process().children(recursive=True) if "Embedder" in " ".join(one.cmdline())]
-        assert len(workers) == 2
-        for worker in workers:
-            worker.kill()
-        gone, _ = psutil.wait_procs(workers, timeout=60)
-        assert len(gone) == 2
+        with held(pipe, lambda: not job.done()):
+            children = psutil.Process().children(recursive=True)
+            workers = [one for one in children if "Embedder" in " ".join(one.cmdline())]
+            assert len(workers) == 2
+            for worker in workers:
+                worker.kill()
+            gone, _ = psutil.wait_procs(workers, timeout=60)
+            assert len(gone) == 2
         feed(pipe, data)  # to whoever took the shard over
         report = job.result(300)
     assert (report.embedded, report.failed, report.shards) == (10, 0, 4)
@@ -264,9 +272,9 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as driver:
         feed(pipe, data)
         until(lambda: len(list(out.glob("*.parquet"))) == 3, lambda: driver.poll() is None)
-        until(lambda: being_read(pipe), lambda: driver.poll() is None)
-        children = psutil.Process(driver.pid).children(recursive=True)
-        driver.kill()
+        with held(pipe, lambda: driver.poll() is None):
+            children = psutil.Process(driver.pid).children(recursive=True)
+            driver.kill()
     assert driver.returncode == -signal.SIGKILL
     # Ray ends what it started when its driver is gone, but only a minute later where a read never returns.
     for child in children:
