@@ -24,6 +24,8 @@ GOOD = [
     "a nonchalant ending; the speaker's vowels are long, his consonants crisp, and the loudness rises notably.",
     "The speaker, an older man, talks with a notable northern accent; his pitch is static pitch-wise for a while, "
     "then climbs in small steps, and the final syllables are drawn out with a hoarse, creaky quality that lingers.",
+    "A woman’s voice, the speaker’s vowels long and the singers’ lilt in them, moves from a murmur to a bright, "
+    "ringing tone; it’s lively and quick, then ends on a drawn-out ’til-the-morning kind of sigh that sinks in pitch.",
     "She starts in a whisper, the breath clearly audible, then moves into a full voice with rising pitch; the delivery "
     "is bright, quick and joyful, its emphasis falling on the last word of every phrase, and it ends on a soft laugh.",
 ]
@@ -34,10 +36,20 @@ BROKEN = {
         "I am unable to process audio content at this time, please describe it to me in text form and I will help.",
         "As an AI, I hear a woman with a low voice.",
         "Unfortunately the clip could not be opened.",
+        "I’m sorry, but I can’t assist with that.",
+        "I canʼt hear the clip you uploaded.",
+        "I apologize, but the clip was empty for me.",
+        "I must apologise: the clip holds silence.",
     ],
     "truncated": [FINE[:150], FINE[:-20] + ","],
     "script": ["一位中年女性以温暖的声音说话。" + FINE, FINE + " Голос мягкий."],
-    "preamble": ["Sure! " + FINE, "Here is the caption: " + FINE, "Caption: " + FINE, "<think>hm</think> " + FINE],
+    "preamble": [
+        "Sure! " + FINE,
+        "Here is the caption: " + FINE,
+        "Here’s a caption: " + FINE,
+        "Caption: " + FINE,
+        "<think>hm</think> " + FINE,
+    ],
     "one_line": [FINE + "\nShe then stops.", "- " + FINE, "**Voice** " + FINE, "1. " + FINE],
     "repetition": [
         "She speaks in a calm and even tone " * 5,
@@ -76,11 +88,21 @@ BROKEN = {
         FINE + " She doesn't hurry.",
         FINE.replace("calm and even", "devoid of warmth"),
         FINE.replace("calm and even", "calm rather than angry"),
+        FINE + " The speaker doesn’t rush.",
+        FINE + " Her pace isn`t quick.",
+        FINE + " There is nothing harsh in it.",
+        FINE + " She cannot be hurried.",
+        FINE + " The pitch goes nowhere.",
+        FINE + " Nobody would call it harsh.",
+        FINE + " She seldom raises her voice.",
+        FINE.replace("calm and even", "calm, with scant inflection"),
+        FINE.replace("calm and even", "calm, unlike a shout"),
     ],
     "guess": [
         FINE.replace("A middle-aged woman", "Probably a teacher, a woman"),
         FINE.replace("with a warm", "who might be a news reader with a warm"),
         FINE + " Perhaps she is tired.",
+        FINE + " It’s hard to say how old she is.",
         FINE.replace("as though closing a letter", "as if she were reading from a script"),
     ],
     "length": ["A calm woman.", FINE + " " + GOOD[1] + " " + GOOD[2] + " " + GOOD[3]],
@@ -112,6 +134,8 @@ def test_what_only_the_request_knows() -> None:
     )
     assert check(spoken).detail == "the old house by"  # type: ignore[union-attr]
     assert check(Said(FINE, LONG, transcript="A warm voice, she said.")) is None
+    said = Said(FINE + " It ends on she’ll be home by.", LONG, transcript="She'll be home by six.")
+    assert check(said).detail == "she'll be home by"  # type: ignore[union-attr]
 
 
 def test_the_writers_own_captions_pass() -> None:

@@ -11,10 +11,13 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{p})" for p in patterns), re.IGNORECASE)
 
 
+# Models write an apostrophe in many ways; the patterns below know the typewriter's.
+APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′´`＇", "'"))
+
 # Openings and turns of a model that declines.
 REFUSAL = _any(
     r"^(?:i'?m|i am) (?:sorry|afraid|unable|not able)",
-    r"^(?:sorry|apologies|unfortunately)\b",
+    r"^(?:sorry|(?:my )?apologies|unfortunately)\b|\bi (?:\w+ ){0,2}apologi[sz]e\b",
     r"\bi (?:can ?not|can't|am unable|'m unable|am not able|won't) (?:\w+ ){0,3}"
     r"(?:help|assist|hear|listen|process|describe|provide|determine|access|analy[sz]e)",
     r"\bas an ai\b|\bas a language model\b",
@@ -68,6 +71,7 @@ BACKGROUND = _any(
 ABSENCE = _any(
     NEGATION.pattern,
     r"\bdevoid of\b|\bfree (?:of|from)\b|\bminus\b|\bzero\b|\brather than\b|\binstead of\b",
+    r"\bunlike\b|\bseldom\b|\bscant\b",
     r"\b(?:little|minimal|scarcely|barely any|few if any)\b"
     r"(?= (?:to|trace|sign|hint|emotion|inflection|variation|expression))",
 )

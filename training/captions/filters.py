@@ -44,7 +44,7 @@ def empty(said: Said) -> str | None:
 
 def refusal(said: Said) -> str | None:
     """The model declined."""
-    return (said.text[:80] or "refused") if said.refused else _found(words.REFUSAL, said.text)
+    return (said.text[:80] or "refused") if said.refused else _worded(words.REFUSAL, said.text)
 
 
 def truncated(said: Said) -> str | None:
@@ -57,7 +57,7 @@ def truncated(said: Said) -> str | None:
 
 def preamble(said: Said) -> str | None:
     """It speaks of itself or to us instead of describing."""
-    return _found(words.PREAMBLE, said.text)
+    return _worded(words.PREAMBLE, said.text)
 
 
 def one_line(said: Said) -> str | None:
@@ -78,7 +78,7 @@ def length(said: Said) -> str | None:
 
 def one_speaker(said: Said) -> str | None:
     """One voice only."""
-    return _found(words.SPEAKERS, said.text)
+    return _worded(words.SPEAKERS, said.text)
 
 
 def quotation(said: Said) -> str | None:
@@ -93,22 +93,22 @@ def quotation(said: Said) -> str | None:
 
 def content(said: Said) -> str | None:
     """How it is said, never what."""
-    return _found(words.CONTENT, said.text)
+    return _worded(words.CONTENT, said.text)
 
 
 def background(said: Said) -> str | None:
     """The voice, not the room or the recording."""
-    return _found(words.BACKGROUND, said.text)
+    return _worded(words.BACKGROUND, said.text)
 
 
 def absence(said: Said) -> str | None:
     """What is there, never what is missing."""
-    return _found(words.ABSENCE, said.text)
+    return _worded(words.ABSENCE, said.text)
 
 
 def guess(said: Said) -> str | None:
     """What is heard, no speculation."""
-    return _found(words.GUESS, said.text)
+    return _worded(words.GUESS, said.text)
 
 
 def repetition(said: Said) -> str | None:
@@ -169,5 +169,11 @@ def _found(pattern: re.Pattern[str], text: str) -> str | None:
     return match.group(0).strip() or match.group(0) if match else None
 
 
+def _worded(pattern: re.Pattern[str], text: str) -> str | None:
+    """The same for patterns of words, in which every apostrophe is one; the detail is as it was written."""
+    match = pattern.search(text.translate(words.APOSTROPHES))
+    return text[slice(*match.span())].strip() if match else None
+
+
 def _words(text: str) -> list[str]:
-    return re.findall(r"[\w']+", text.lower())
+    return re.findall(r"\w+(?:'\w+)*", text.translate(words.APOSTROPHES).lower())

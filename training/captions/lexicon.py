@@ -15,7 +15,8 @@ _HERE = Path(__file__).parent
 
 # What captions never say: a statement of absence teaches a contrastive model nothing about the voice it hears.
 NEGATION = re.compile(
-    r"\b(no|not|none|never|neither|nor|without|lacks?|lacking|absent|absence|hardly|\w+n't)\b", re.IGNORECASE
+    r"\b(no|not|cannot|none|nothing|nobody|nowhere|never|neither|nor|without|lacks?|lacking|absent|absence|hardly|\w+n't)\b",
+    re.IGNORECASE,
 )
 
 
