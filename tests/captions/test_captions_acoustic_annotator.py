@@ -59,6 +59,28 @@ def test_speech_gets_captions_that_keep_the_rules(speech: Path, tmp_path: Path) 
     assert (tmp_path / "b.jsonl").read_bytes() == out.read_bytes()
 
 
+def test_what_replaces_captions_replaces_what_they_were_made_from(speech: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in speech.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["gender"] = "nonbinary" if number == 0 else None
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = []
+    for source, out, *more in (("in", "a"), ("a", "b", "--bands", str(bands(tmp_path)), "--replace"), ("b", "c")):
+        code, told = annotate(str(tmp_path / f"{source}.jsonl"), "--out", str(tmp_path / f"{out}.jsonl"), *more)
+        assert code == 0, told
+        made.append(list(read_rows(tmp_path / f"{out}.jsonl")))
+    first, second, third = made
+    assert [row["attributes"] for row in first] != [row["attributes"] for row in second]
+    for row in second:
+        for name, value in ((n, v) for caption in row["captions"] for n, v in caption["claims"].items()):
+            assert row["attributes"].get(name, value) == value
+    # An estimate stays one, however often a run reads what another wrote; a label without a word for it stays, too.
+    for rows in made:
+        assert [row["gender_from"] for row in rows] == [row["gender_from"] for row in first]
+        assert (rows[0]["gender"], rows[0]["gender_from"]) == ("nonbinary", "label")
+    assert "estimate" in {row["gender_from"] for row in third}
+
+
 def test_clips_that_cannot_be_measured_fail_and_say_so(speech: Path, tmp_path: Path) -> None:
     import numpy as np
     import soundfile

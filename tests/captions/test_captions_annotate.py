@@ -205,6 +205,11 @@ def test_labels_are_told_and_words_are_not(manifest: Path, tmp_path: Path, quick
         last = server.asked[-1]
         assert "gender: female" not in last.text
         assert last.body["messages"][1]["content"][0]["audio_url"]["url"].startswith("data:audio/wav;base64,UklGR")
+        # What was only estimated from pitch is no fact that a model should be told.
+        write_rows(tmp_path / "one.jsonl", [{**row, "gender_from": "estimate"}])
+        run(job(quick(server.url), long=1), tmp_path / "one.jsonl", tmp_path / "c.jsonl")
+        assert len(server.asked) == 6
+        assert all("gender: female" not in a.text and "- accent: Scottish" in a.text for a in server.asked[-2:])
 
 
 def test_captions_add_up_or_are_replaced(manifest: Path, tmp_path: Path, quick) -> None:

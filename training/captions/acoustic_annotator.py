@@ -164,7 +164,7 @@ def _labels(clip: Utterance) -> dict[str, Any]:
     accent = fields.get("accent")
     english = fields.get("language") in (None, "en")
     return {
-        "gender": fields.get("gender") if fields.get("gender") in ("female", "male") else None,
+        "gender": gender if (gender := clip.label("gender")) in ("female", "male") else None,
         "age": years_of(fields.get("age")),
         "emotion": fields.get("emotion") if fields.get("emotion") in lexicon.emotion_words() else None,
         "accent": ACCENTS.get(str(accent)) if english else None,
@@ -180,5 +180,5 @@ def _lexicon_hash() -> str:
 
 def _light(clip: Utterance) -> Utterance:
     """A clip that travels to another process light: only the labels that are read there."""
-    names = ("gender", "age", "emotion", "accent", "language", "phonation", "source", "speaker")
+    names = ("gender", "gender_from", "age", "emotion", "accent", "language", "phonation", "source", "speaker")
     return replace(clip, fields={n: clip.fields[n] for n in names if n in clip.fields})

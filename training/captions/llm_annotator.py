@@ -59,7 +59,7 @@ class LlmAnnotator:
         return _reply(answer)
 
     def _filled(self, clip: Utterance, kind: Kind) -> Prompt:
-        told = {name: clip.fields.get(name) for name in self._tell}
+        told = {name: clip.label(name) for name in self._tell}
         lines = [f"- {KNOWN.get(name, name)}: {_plain(value)}" for name, value in told.items() if value]
         known = "These facts are known; use them where you hear them:\n" + "\n".join(lines) if lines else ""
         return self._prompts[kind].fill(known=known)

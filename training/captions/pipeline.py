@@ -240,6 +240,10 @@ class _Row:
 
     def __init__(self, row: Row, *, replace: bool) -> None:
         self._row = dict(row)
+        self._replace = replace
+        # A label stands, whatever an annotator has no word for and estimates.
+        labelled = row.get("gender") is not None and row.get("gender_from") != "estimate"
+        self._label = {"gender": row["gender"], "gender_from": "label"} if labelled else {}
         for name in ("short_captions", "long_captions", "captions", "rejected"):
             self._row[name] = [] if replace else list(row.get(name) or [])
         self._row["failed"] = []
@@ -267,8 +271,10 @@ class _Row:
         self._row["failed"].append({"kind": slot[0], "seed": slot[1], "reason": reason})
 
     def _learn(self, reply: Reply) -> None:
-        for name, value in reply.facts.items():
-            if self._row.get(name) is None:
+        # Facts of an earlier run are of other bands, as its captions were: captions in their place bring their own.
+        facts = {**reply.facts, **(self._label if "gender" in reply.facts else {})}
+        for name, value in facts.items():
+            if self._replace or self._row.get(name) is None:
                 self._row[name] = value
 
     def done(self) -> Row:

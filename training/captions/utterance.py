@@ -55,6 +55,11 @@ class Utterance:
             fields=row,
         )
 
+    def label(self, name: str) -> Any:
+        """What the manifest knows under that name; None for a gender that an annotator only estimated."""
+        estimated = name == "gender" and self.fields.get("gender_from") == "estimate"
+        return None if estimated else self.fields.get(name)
+
     def hash(self) -> str:
         """sha256 hex of what is heard: the file's bytes, and the stretch and channel where it is not the whole.
 
