@@ -68,6 +68,11 @@ def import_(
             index.close()
         say(f"{found.matched} clips with {found.captions} captions written to {out}")
         say(f"{found.unmatched} clips of the release have no audio here, listed in {listed}")
+        if found.doubtful:
+            say(
+                f"{found.doubtful} of these have the name of a file here, but other folders, or several clips could be "
+                "it: does --audio name the folder that the release's paths start in?"
+            )
         say(f"{found.unused_audio} audio files have no caption")
         if not found.matched:
             raise FormatError("nothing matched: does --audio name the folder that the release's paths start in?")

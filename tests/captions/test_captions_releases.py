@@ -145,16 +145,53 @@ def test_nothing_matched_is_an_error(tmp_path: Path) -> None:
     assert "neither Lhotse cuts" in told
 
 
-def test_a_bare_name_matches_only_when_it_is_unique(tmp_path: Path) -> None:
-    audio(tmp_path / "mine", "one/same.wav", "two/same.wav", "three/only.wav")
-    lines = [fcaps_line("p", "elsewhere/same.wav", ["x"]), fcaps_line("q", "elsewhere/only.wav", ["y"]),
-             fcaps_line("r", "deep/down/two/same.wav", ["z"])]  # fmt: skip
-    (tmp_path / "f.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    code, told = invoke(
-        "import", str(tmp_path / "f.jsonl"), "--out", str(tmp_path / "o.jsonl"), "--audio", str(tmp_path / "mine")
-    )
+def test_a_bare_name_matches_only_when_it_is_unique_and_its_folders_agree(tmp_path: Path) -> None:
+    audio(tmp_path / "mine", "one/same.wav", "two/same.wav", "three/only.wav", "wav16/four/deep.wav", "flat.wav")
+    lines = [fcaps_line("p", "same.wav", ["x"]), fcaps_line("q", "elsewhere/only.wav", ["y"]),
+             fcaps_line("r", "deep/down/two/same.wav", ["z"]), fcaps_line("s", "four/deep.wav", ["u"]),
+             fcaps_line("t", "some/folder/flat.wav", ["v"]), fcaps_line("u", "gone.wav", ["w"])]  # fmt: skip
+    code, told, rows = imported(tmp_path, lines)
     assert code == 0, told
-    assert {row["id"]: Path(row["path"]).parent.name for row in read_rows(tmp_path / "o.jsonl")} == {
-        "q": "three",
-        "r": "two",
-    }
+    assert rows == {"r": "two/same.wav", "s": "wav16/four/deep.wav", "t": "flat.wav"}
+    assert "3 clips of the release have no audio here" in told
+    assert "2 of these have the name of a file here" in told
+    assert (tmp_path / "o.jsonl.unmatched.txt").read_text().split() == ["p", "q", "u"]
+
+
+def test_one_file_is_never_given_to_lines_that_mean_different_ones(tmp_path: Path) -> None:
+    # As VoxCeleb names them: a number within a video within a speaker.
+    audio(tmp_path / "mine", "idA/x/00001.wav", "y/00002.wav", "00003.wav")
+    lines = [fcaps_line("b", "wavs/idB/y/00001.wav", ["x"]), fcaps_line("c", "wavs/idC/z/00001.wav", ["y"]),
+             fcaps_line("d", "wavs/idB/y/00002.wav", ["z"]), fcaps_line("e", "wavs/idC/y/00002.wav", ["u"]),
+             fcaps_line("f", "00003.wav", ["v"]), fcaps_line("g", "wavs/idD/00003.wav", ["w"])]  # fmt: skip
+    code, told, rows = imported(tmp_path, lines)
+    assert code == 2
+    assert "nothing matched" in told
+    assert rows == {}
+    assert "6 of these have the name of a file here" in told
+    # Who tells more of a path is believed over who tells less, and two stretches of one recording share its file.
+    lines += [fcaps_line("a", "wavs/idA/x/00001.wav", ["x"]), fcaps_line("a2", "wavs/idA/x/00001.wav", ["y"]),
+              fcaps_line("h", "00001.wav", ["z"]), fcaps_line("00003", "mine.wav", ["u"])]  # fmt: skip
+    code, told, rows = imported(tmp_path, lines)
+    assert code == 0, told
+    assert rows == {"a": "idA/x/00001.wav", "a2": "idA/x/00001.wav", "00003": "00003.wav"}
+    assert "1 audio files have no caption" in told
+
+
+def test_paths_of_a_manifest_start_in_its_folder(tmp_path: Path) -> None:
+    audio(tmp_path / "mine", "EN/B1/a.wav", "idA/x/00001.wav")
+    names = ["EN/B1/a.wav", "idA/x/00001.wav"]
+    own = [{"id": f"own-{i}", "path": str(tmp_path / "mine" / name)} for i, name in enumerate(names)]
+    write_rows(tmp_path / "mine" / "m.jsonl", own)
+    lines = [fcaps_line("1", "download/Emilia/EN/B1/a.mp3", ["x"]), fcaps_line("2", "wavs/idB/y/00001.wav", ["y"])]
+    code, told, rows = imported(tmp_path, lines, "mine/m.jsonl")
+    assert code == 0, told
+    assert rows == {"1": "EN/B1/a.wav"}
+
+
+def imported(folder: Path, lines: list[dict[str, Any]], mine: str = "mine") -> tuple[int, str, dict[str, str]]:
+    """Exit code, what was said, and the file of every id that got one."""
+    (folder / "f.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = invoke("import", str(folder / "f.jsonl"), "--out", str(folder / "o.jsonl"), "--audio", str(folder / mine))
+    rows = read_rows(folder / "o.jsonl")
+    return *told, {row["id"]: str(Path(row["path"]).relative_to(folder / "mine")) for row in rows}
