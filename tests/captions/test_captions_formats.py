@@ -49,6 +49,18 @@ def test_rows_come_back_as_they_went(name: str, clips: list[Row], tmp_path: Path
     assert [p.name for p in path.parent.iterdir()] == [name]  # nothing half-written is left behind
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_rows_make_the_same_bytes(name: str, clips: list[Row], tmp_path: Path) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    for prefix in ("a", "b"):
+        write_rows(tmp_path / f"{prefix}{name}", annotated(clips))
+    made = (tmp_path / f"a{name}").read_bytes()
+    assert made == (tmp_path / f"b{name}").read_bytes()
+    if name.endswith("gz"):
+        assert made[3:8] == bytes(5)  # no name, and no time: a run of another second is no other output
+
+
 def test_lhotse_reads_what_we_write_and_we_read_what_lhotse_writes(clips: list[Row], tmp_path: Path) -> None:
     lhotse = pytest.importorskip("lhotse")
     write_rows(tmp_path / "a_cuts.jsonl.gz", annotated(clips[:3]))

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from training.captions.formats.rows import FormatError, Row, normalise, portable, written_whole
 from training.captions.letters import scrubbed
 
 
-def open_text(path: Path, mode: str = "r") -> IO[str]:
+@contextmanager
+def open_text(path: Path, mode: Literal["r", "w"] = "r") -> Iterator[IO[str]]:
     """A text file, gzipped or not by its name; a mark of byte order, as Windows' editors write it, is passed over."""
     encoding = "utf-8-sig" if mode == "r" else "utf-8"
-    if path.name.removeprefix(".").removesuffix(".partial").endswith(".gz"):
-        return gzip.open(path, f"{mode}t", encoding=encoding, newline="\n")  # type: ignore[return-value]
-    return path.open(mode, encoding=encoding, newline="\n")
+    if not path.name.removeprefix(".").removesuffix(".partial").endswith(".gz"):
+        with path.open(mode, encoding=encoding, newline="\n") as file:
+            yield file
+        return
+    # Neither the time nor a name in the header: the same rows make the same bytes.
+    with (
+        path.open(f"{mode}b") as raw,
+        gzip.GzipFile(filename="", mode=f"{mode}b", fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding=encoding, newline="\n") as file,
+    ):
+        yield file
 
 
 def lines(path: Path, skip: int = 0) -> Iterator[tuple[int, str]]:
