@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from training.captions.annotator import KINDS
+from training.captions.annotator import KINDS, TRAINER_KIND
 from training.captions.console import plain_errors, say
 from training.captions.filters import Said, check, tidy
 from training.captions.formats import FormatError, Row, read_rows, write_rows
@@ -86,7 +86,7 @@ def filter_(
     short_chars: Annotated[tuple[int, int] | None, typer.Option(help="least and most characters")] = None,
     long_chars: Annotated[tuple[int, int] | None, typer.Option(help="least and most characters")] = None,
 ) -> None:
-    """Apply the rules to captions that are there."""
+    """Apply the rules to captions that are there: short and long ones, and the trainer's of kinds global and fine."""
     with plain_errors():
         bands = {"short": short_chars, "long": long_chars}
         rows = for_training(read_rows(source, audio_root=audio_root), source.name.split(".")[0])
@@ -122,18 +122,19 @@ def filtered(rows: Iterator[Row], **given: tuple[int, int] | None) -> Iterator[R
     """Rows whose captions keep the rules; what broke one is moved to `rejected`."""
     bands = lengths_of(False, **given)
     for row in rows:
-        gone: set[str] = set()
+        gone: set[tuple[str, str]] = set()
         rejected = list(row.get("rejected") or [])
+        ruled = TRAINER_KIND.values()
+        captions = [{**c, "text": tidy(c["text"])} if c["kind"] in ruled else c for c in row["captions"]]
         for kind in KINDS:
-            kept = []
-            for text in map(tidy, row.get(f"{kind}_captions") or []):
+            listed = list(map(tidy, row.get(f"{kind}_captions") or []))
+            told = [caption["text"] for caption in captions if caption["kind"] == TRAINER_KIND[kind]]
+            for text in dict.fromkeys([*listed, *told]):
                 fault = check(Said(text, bands[kind], transcript=row.get("text")))
-                if fault is None:
-                    kept.append(text)
-                else:
-                    gone.add(text)
-                    told = {"kind": kind, "seed": 0, "rule": fault.rule, "detail": fault.detail}
-                    rejected.append({"text": text, **told})
-            row[f"{kind}_captions"] = kept
-        row["captions"] = [c for c in row["captions"] if tidy(c["text"]) not in gone]
-        yield {**row, "rejected": rejected}
+                if fault is not None:
+                    gone.add((TRAINER_KIND[kind], text))
+                    why = {"kind": kind, "seed": 0, "rule": fault.rule, "detail": fault.detail}
+                    rejected.append({"text": text, **why})
+            row[f"{kind}_captions"] = [text for text in listed if (TRAINER_KIND[kind], text) not in gone]
+        captions = [caption for caption in captions if (caption["kind"], caption["text"]) not in gone]
+        yield {**row, "captions": captions, "rejected": rejected}

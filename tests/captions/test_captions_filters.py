@@ -2,14 +2,18 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from training.annotate_cli import app
 from training.captions import lexicon, writer
 from training.captions.filter_report import Report
 from training.captions.filters import RULES, Said, check, faults, tidy
+from training.captions.formats import Row, read_rows, write_rows
 
 LONG = (128, 768)
 FINE = (
@@ -166,6 +170,33 @@ def test_rules_take_any_text(text: str, transcript: str | None) -> None:
 def test_harmless_wrapping_is_mended() -> None:
     assert tidy('  "A calm  woman."\n') == "A calm woman."
     assert tidy('"Calm," she said, "very."') == '"Calm," she said, "very."'
+
+
+def test_a_manifest_made_for_the_trainer_is_filtered_and_counted_too(clips: list[Row], tmp_path: Path) -> None:
+    told = [
+        {"text": "A calm, low voice.", "kind": "global", "claims": {"pitch": "low"}},
+        {"text": '"A warm and even voice."', "kind": "global", "claims": {}},
+        {"text": "I can't listen to audio.", "kind": "global", "claims": {}},
+        {"text": FINE, "kind": "fine", "claims": {}},
+        {"text": "A calm, low voice.", "kind": "fine", "claims": {}},
+        {"text": "A male voice, not a female one.", "kind": "prompt", "claims": {}},
+    ]
+    write_rows(tmp_path / "in.jsonl", [{**clips[0], "captions": told}])
+    command = ["captions", "filter", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "1 clips, 3 captions kept" in result.output
+    (row,) = read_rows(tmp_path / "out.jsonl")
+    texts = [caption["text"] for caption in row["captions"]]
+    assert texts == ["A calm, low voice.", "A warm and even voice.", FINE, "A male voice, not a female one."]
+    assert row["captions"][0] == told[0]
+    assert [(c["kind"], c["rule"]) for c in row["rejected"]] == [("short", "refusal"), ("long", "length")]
+    counted = json.loads((tmp_path / "out.jsonl.report.json").read_text())
+    assert counted["kept"] == {"short": 2, "long": 1}
+    assert counted["dropped"] == {"length": {"long": 1}, "refusal": {"short": 1}}
+    # Captions that stand in both places are one.
+    row |= {"short_captions": ["A calm, low voice.", "A warm and even voice."], "long_captions": [FINE]}
+    assert Report.of([row]).to_json() == counted
 
 
 def rows_to_report(count: int) -> list[dict[str, object]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.captions.annotator import KINDS
+from training.captions.annotator import KINDS, TRAINER_KIND
 
 REASONS, OTHER_REASONS = 1000, "other reasons"
 
@@ -32,7 +32,10 @@ class Report:
         """Counts one row of an annotated manifest."""
         self.clips += 1
         for kind in KINDS:
-            texts = row.get(f"{kind}_captions") or []
+            texts = list(row.get(f"{kind}_captions") or [])
+            # A manifest made for the trainer may have its captions nowhere but there.
+            told = [c["text"] for c in row.get("captions") or [] if c["kind"] == TRAINER_KIND[kind]]
+            texts += [text for text in dict.fromkeys(told) if text not in texts]
             self.kept[kind] += len(texts)
             self.characters[kind] += sum(map(len, texts))
             self.bare[kind] += not texts
