@@ -108,6 +108,26 @@ def bands(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"thresholds": {}, "offsets": {}}, "thresholds.pitch.any: a list of 4 numbers"),
+        ({"thresholds": {"pitch": [1.0]}}, "thresholds.pitch: an object"),
+        ({"thresholds": None}, "thresholds: an object"),
+        ({"offsets": {"effort": {"t": "loud"}}}, "offsets.effort.t: a number"),
+        ({"offsets": {"effort": 1.0}}, "offsets.effort: an object"),
+        ({"change": {"pitch_st": 4.0}}, "change.rate_ratio: a number"),
+        ([], "thresholds: an object"),
+    ],
+)
+def test_bands_that_are_none_are_told_by_name(change: object, said: str, manifest: Path, tmp_path: Path) -> None:
+    path = bands(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change} if isinstance(change, dict) else change))
+    code, told = annotate(str(manifest), "--out", str(tmp_path / "out.jsonl"), "--bands", str(path))
+    assert code == 2, told
+    assert f"{path} holds no bands: {said}" in told
+
+
 def test_one_gender_alone_cannot_say_what_is_high(tmp_path: Path, manifest: Path) -> None:
     code, told = annotate(str(manifest), "--out", str(tmp_path / "out.jsonl"))  # tones, no voices
     assert code == 2

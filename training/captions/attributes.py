@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -58,7 +59,21 @@ class Bands:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Bands:
-        return cls(thresholds=data["thresholds"], offsets=data["offsets"], change=data.get("change", {}))
+        """Bands as `to_json` tells them. Raises ValueError naming what is missing or is no number."""
+        thresholds, offsets, change = (_table(data, name) for name in ("thresholds", "offsets", "change"))
+        for attribute in BANDED:
+            groups = _table(thresholds, attribute, "thresholds.")
+            for group in ("any", "female", "male"):
+                values = groups.get(group)
+                if not (isinstance(values, list) and len(values) == len(PERCENTILES) and all(map(_is_number, values))):
+                    raise ValueError(f"thresholds.{attribute}.{group}: a list of {len(PERCENTILES)} numbers is wanted")
+        shifts = [(f"offsets.{name}", _table(offsets, name, "offsets.")) for name in offsets]
+        needed = dict.fromkeys(CHANGE) if change else {}
+        for where, numbers in [*shifts, ("change", needed | change)]:
+            for name, value in numbers.items():
+                if not _is_number(value):
+                    raise ValueError(f"{where}.{name}: a number is wanted")
+        return cls(thresholds=thresholds, offsets=offsets, change=change)
 
     def band(self, attribute: str, measures: Measures, *, gender: str | None, source: str) -> Band | None:
         """The band, or None where it was not measured, or where the gender is unknown and would decide."""
@@ -179,6 +194,18 @@ def extremity(value: str) -> float:
     if value in BANDS:
         return float(abs(BANDS.index(value) - 2))
     return {"whisper": 2.5, "creaky": 1.5, "breathy": 1.5, "many": 1.0, "few": 0.4, "clear": 0.6}.get(value, 1.0)
+
+
+def _table(data: Any, name: str, within: str = "") -> dict[str, Any]:
+    """An object of a JSON object; {} where it is not there."""
+    table = data.get(name, {}) if isinstance(data, Mapping) else None
+    if not isinstance(table, dict):
+        raise ValueError(f"{within}{name}: an object is wanted")
+    return table
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _rank(value: str) -> int:
