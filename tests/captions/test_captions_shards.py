@@ -28,6 +28,16 @@ def test_every_row_is_in_exactly_one_shard(name: str, count: int, clips, tmp_pat
     assert [s.number for s in shards] == list(range(len(shards)))
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_mark_at_the_beginning_is_passed_over(count: int, clips, tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    write_rows(path, clips)
+    path.write_text(path.read_text("utf-8"), "utf-8-sig")  # as an editor on Windows saves it
+    found = [row for shard in plan_shards(path, count) for row in read_shard(shard)]
+    assert found == list(read_rows(path))
+    assert len(found) == 12
+
+
 def test_a_folder_of_files_and_a_kept_plan(clips, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     for number in range(3):

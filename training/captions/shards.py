@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -126,5 +127,7 @@ def _lines(path: Path, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
             line = file.readline()
             if not line:
                 return
+            if at == 0:
+                line = line.removeprefix(BOM_UTF8)
             if not line.isspace():
                 yield at, line
