@@ -206,6 +206,8 @@ def test_commands_that_cannot_be_meant(manifest: Path, tmp_path: Path) -> None:
             "least first": annotate(manifest, tmp_path / "b.jsonl", server.url, "--short-chars", "200", "100"),
             "no captions are wanted": annotate(manifest, tmp_path / "c.jsonl", server.url, "--short", "0"),
             "is the manifest itself": annotate(manifest, manifest, server.url),
+            "left to train on": annotate(manifest, tmp_path / "d.jsonl", server.url, "--dev", "0.9", "--test", "0.9"),
+            "-0.1 for dev": annotate(manifest, tmp_path / "e.jsonl", server.url, "--dev", "-0.1"),
         }
     for words, result in told.items():
         assert result.exit_code == 2, words

@@ -117,6 +117,11 @@ def test_speakers_are_never_split_and_shares_are_kept(tmp_path: Path) -> None:
     assert told.count("dev") / 2000 == pytest.approx(0.1, abs=0.03)
     kept = next(for_training([{**rows[0], "split": "dev"}], "x", shares))
     assert kept["split"] == "dev"
+    # A corpus may be held out whole; nobody to train on by mistake is refused.
+    assert {row["split"] for row in for_training(rows, "x", Shares(dev=0, test=1))} == {"test"}
+    for dev, test in ((0.9, 0.9), (0.5, 0.5), (-0.1, 0.1), (0.1, float("nan"))):
+        with pytest.raises(ValueError, match="less than 1"):
+            Shares(dev, test)
 
 
 def test_convert_keeps_everything(clips: list[Row], tmp_path: Path) -> None:

@@ -24,6 +24,15 @@ class Shares:
     test: float = 0.1
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for shares that leave nobody to train on, unless one split is meant to have all."""
+        whole = {self.dev, self.test} == {0.0, 1.0}
+        if not (self.dev >= 0 and self.test >= 0 and (self.dev + self.test < 1 or whole)):
+            raise ValueError(
+                f"shares of {self.dev:g} for dev and {self.test:g} for test: together they are less than 1, "
+                "so that speakers are left to train on; or one is 1 and the other 0"
+            )
+
     def split(self, speaker: str) -> str:
         """The split of a speaker, the same in every run and shard; nothing has to be counted first."""
         draw = int.from_bytes(hashlib.sha256(f"{self.seed}|{speaker}".encode()).digest()[:8], "big") / 2**64
