@@ -33,7 +33,9 @@ def httpx_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, 
     if not all(" " <= character <= "~" for character in key):
         raise InvalidKeyError("The API key holds control characters or letters outside ASCII, which no header carries.")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return {"base_url": url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)}
+    # Calls that wait for a connection wait for other calls, each of which has its own time: that is no silence.
+    timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None)
+    return {"base_url": url, "headers": headers, "timeout": timeout}
 
 
 def answer(call: Call[T], response: httpx.Response) -> T:

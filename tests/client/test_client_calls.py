@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import itertools
 import json
 import threading
 import time
@@ -224,6 +225,43 @@ def test_a_connection_that_breaks_is_tried_again(scripted: tuple[str, type[Scrip
     handler.answers = [hang_up]
     with Client(url, retry=RetryPolicy(connection_retries=0)) as client, pytest.raises(UnreachableError):
         client.collections()
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """Answers the first hundred calls byte by byte for longer than the client bears silence, all others at once."""
+
+    calls: Iterator[int]
+
+    def do_GET(self) -> None:
+        waits = 15 if next(self.calls) < 100 else 0
+        body = b" " * waits + FINE[2]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for _ in range(waits):
+            self.wfile.write(b" ")
+            time.sleep(0.1)
+        self.wfile.write(FINE[2])
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Crowded(http.server.ThreadingHTTPServer):
+    request_queue_size = 200
+
+
+def test_calls_that_wait_for_a_connection_of_other_calls_are_not_late() -> None:
+    handler = type("Handler", (Slow,), {"calls": itertools.count()})
+
+    async def work(url: str) -> list[object]:
+        async with AsyncClient(url, timeout_s=1) as client:
+            return await asyncio.gather(*(client.collections() for _ in range(150)))
+
+    with Crowded(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert asyncio.run(work(f"http://127.0.0.1:{server.server_port}")) == [[]] * 150
+        server.shutdown()
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"other": 1}', b"[]", b""])
