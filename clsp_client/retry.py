@@ -21,7 +21,8 @@ class RetryPolicy:
     The service's Retry-After is a floor: a wait is never shorter, and none is begun that
     would end past the patience.
     connection_retries: tries after the first when no connection comes about or it breaks off.
-    first_wait_s, max_wait_s: waits where the service names no time double from the first to the longest.
+    first_wait_s, max_wait_s: waits where the service names no time, or one that is shorter than the first wait, double
+    from the first to the longest.
     """
 
     patience_s: float = 60.0
@@ -48,7 +49,9 @@ class Attempts:
         """Seconds to wait after an answer of this status; None when it is the last word."""
         if status not in RETRIED:
             return None
-        wait_s = self._backoff_s(self._refusals) if retry_after_s is None else retry_after_s
+        # Who names no time, or one that is over already, would be asked without a pause.
+        asked_s = retry_after_s or 0.0
+        wait_s = asked_s if asked_s >= self._policy.first_wait_s else max(asked_s, self._backoff_s(self._refusals))
         self._refusals += 1
         # Callers that were refused together should not come back together.
         wait_s *= 1 + _JITTER * random.random()

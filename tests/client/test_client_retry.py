@@ -29,7 +29,7 @@ def test_only_refusals_that_ask_for_it_are_repeated() -> None:
         assert attempts.after_status(status, 1.0) is not None
 
 
-@given(st.floats(min_value=0, max_value=50), st.integers(min_value=0, max_value=5))
+@given(st.floats(min_value=0.25, max_value=50), st.integers(min_value=0, max_value=5))
 def test_a_wait_is_never_shorter_than_asked(asked_s: float, earlier: int) -> None:
     attempts = RetryPolicy(patience_s=60).start(Clock())
     for _ in range(earlier):
@@ -54,6 +54,13 @@ def test_without_a_time_the_waits_double_up_to_the_longest() -> None:
     for wait_s, base in zip(waits, (1, 2, 4, 8, 8, 8), strict=True):
         assert wait_s is not None
         assert base <= wait_s <= 1.1 * base
+
+
+@pytest.mark.parametrize("asked_s", [0.0, 0.2])
+def test_a_time_that_is_over_already_is_none(asked_s: float) -> None:
+    attempts = RetryPolicy(patience_s=1000, first_wait_s=1, max_wait_s=8).start(Clock())
+    waits = [attempts.after_status(503, asked_s) for _ in range(5)]
+    assert all(wait_s is not None and wait_s >= base for wait_s, base in zip(waits, (1, 2, 4, 8, 8), strict=True))
 
 
 def test_broken_connections_are_counted() -> None:
