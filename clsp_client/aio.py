@@ -146,5 +146,5 @@ class AsyncClient:
             else:
                 wait_s = attempts.after_status(response.status_code, retry_after_s(response))
                 if wait_s is None:
-                    return answer(call, response)
+                    return answer(call, response, sent_before=attempts.broke_off)
             await asyncio.sleep(wait_s)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 RETRIED = frozenset({429, 503})
-"""Statuses that ask for another try. All calls of the API may be repeated: writes replace, searches change nothing."""
+"""Statuses that ask for another try. All calls of the API may be repeated: writes replace, searches change nothing, and
+what an earlier try deleted is gone, which is what was asked for.
+"""
 _JITTER = 0.1
 
 
@@ -44,6 +46,11 @@ class Attempts:
         self._give_up = clock() + policy.patience_s
         self._refusals = 0
         self._broken = 0
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether a try failed of which the service may have heard."""
+        return self._broken > 0
 
     def after_status(self, status: int, retry_after_s: float | None) -> float | None:
         """Seconds to wait after an answer of this status; None when it is the last word."""

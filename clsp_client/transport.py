@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 
@@ -19,6 +19,7 @@ from clsp_client.retry import parse_retry_after
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5.0
+_GONE = frozenset({"unknown-item", "unknown-collection"})
 
 
 def httpx_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
@@ -38,14 +39,20 @@ def httpx_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, 
     return {"base_url": url, "headers": headers, "timeout": timeout}
 
 
-def answer(call: Call[T], response: httpx.Response) -> T:
-    """The call's answer. Raises ProblemError for a refusal, and for an answer that is not a clsp service's."""
+def answer(call: Call[T], response: httpx.Response, *, sent_before: bool = False) -> T:
+    """The call's answer. Raises ProblemError for a refusal, and for an answer that is not a clsp service's.
+
+    `sent_before`: an earlier try broke off, and may have been heard.
+    """
     if response.is_success:
         try:
             return decoded(call, response.content)
         except (ValueError, KeyError, TypeError) as error:
             raise _foreign(response) from error
-    raise problem(response)
+    refusal = problem(response)
+    if sent_before and call.method == "DELETE" and refusal.slug in _GONE:
+        return cast(T, None)  # most likely the earlier try deleted it; whoever did, it is gone
+    raise refusal
 
 
 def problem(response: httpx.Response) -> ProblemError:

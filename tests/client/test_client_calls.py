@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import clsp_client
@@ -225,6 +226,51 @@ def test_a_connection_that_breaks_is_tried_again(scripted: tuple[str, type[Scrip
     handler.answers = [hang_up]
     with Client(url, retry=RetryPolicy(connection_retries=0)) as client, pytest.raises(UnreachableError):
         client.collections()
+
+
+class Forgetful(http.server.BaseHTTPRequestHandler):
+    """A proxy before a service that hangs up instead of handing on the first answer."""
+
+    service: str
+    forgets: Iterator[bool]
+
+    def do_DELETE(self) -> None:
+        answer = httpx.delete(f"{self.service}{self.path}")
+        if next(self.forgets):
+            self.close_connection = True
+            return
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_delete_whose_answer_is_lost_is_done(clsp: Client, server: Any) -> None:
+    clsp.create_collection("lost")
+    clsp.add_items("lost", [NewClip(LOW, "low")])
+    forgets = itertools.chain([True, False, False, True, False], itertools.repeat(False))
+    handler = type("Handler", (Forgetful,), {"service": server.url, "forgets": forgets})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{proxy.server_port}"
+
+        async def work() -> None:
+            async with AsyncClient(url, retry=RetryPolicy(first_wait_s=0.01)) as client:
+                await client.delete_collection("lost")
+
+        with Client(url, retry=RetryPolicy(first_wait_s=0.01)) as client:
+            client.delete_item("lost", "low")
+            with pytest.raises(ProblemError) as unknown:
+                client.delete_item("lost", "low")
+            assert unknown.value.slug == "unknown-item", "no answer was lost: it was never there"
+            asyncio.run(work())
+            with pytest.raises(ProblemError, match="No such collection"):
+                client.delete_collection("lost")
+        proxy.shutdown()
+    assert "lost" not in [one["name"] for one in clsp.collections()]
 
 
 class Slow(http.server.BaseHTTPRequestHandler):
