@@ -25,7 +25,7 @@ class InvalidRequestError(ClspError):
 
 
 class UnreachableError(ClspError):
-    """Nobody answers at the address, or the answer did not come in time."""
+    """Nobody answers at the address, or the answer did not come in time, or not whole."""
 
     def __init__(self, url: str, reason: str) -> None:
         self.url = url

@@ -83,6 +83,8 @@ def broken(url: str, error: Exception) -> tuple[ClspError, bool]:
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         # The service is at work on it: asking again would double the work.
         return UnreachableError(url, "it took too long"), False
+    if isinstance(error, httpx.DecodingError):
+        return UnreachableError(url, f"its answer arrived damaged: {error}"), True
     if isinstance(error, httpx.UnsupportedProtocol):
         return InvalidUrlError(f"{url!r} is not a URL: {error}"), False
     return UnreachableError(url, str(error) or type(error).__name__), True
@@ -96,5 +98,5 @@ def unsendable(error: ValueError) -> InvalidRequestError:
     return InvalidRequestError(f"The request cannot be written down: {error}")
 
 
-BROKEN = (httpx.TransportError, httpx.InvalidURL)
-"""What httpx raises when there is no response."""
+BROKEN = (httpx.RequestError, httpx.InvalidURL)
+"""What httpx raises when there is no response, or none that can be read."""

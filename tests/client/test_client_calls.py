@@ -318,6 +318,25 @@ def test_somebody_elses_answer_is_said(scripted: tuple[str, type[Script]], body:
         client.collections()
 
 
+def test_an_answer_that_arrives_damaged_is_asked_for_again(scripted: tuple[str, type[Script]]) -> None:
+    url, handler = scripted
+    damaged = (200, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, b"not gzip at all")
+    handler.answers = [damaged, FINE]
+    policy = RetryPolicy(connection_retries=1, first_wait_s=0.01)
+    with Client(url, retry=policy) as client:
+        assert client.collections() == []
+        handler.answers = [damaged]
+        with pytest.raises(UnreachableError, match="its answer arrived damaged"):
+            client.collections()
+
+    async def work() -> None:
+        async with AsyncClient(url, retry=policy) as client:
+            await client.collections()
+
+    with pytest.raises(UnreachableError, match="its answer arrived damaged"):
+        asyncio.run(work())
+
+
 def test_nobody_answers(free_port: int) -> None:
     url = f"http://127.0.0.1:{free_port}"
     policy = RetryPolicy(connection_retries=1, first_wait_s=0.01)
