@@ -45,7 +45,7 @@ class QueryPart(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class NewClip:
-    """A clip to add. `filename` is needed with bytes, and is the file's own name with a path."""
+    """A clip to add. `filename` is shown with hits, and is the id where none is given; left out, a path's own name."""
 
     audio: Path | bytes
     id: str | None = None
@@ -53,7 +53,7 @@ class NewClip:
     filename: str | None = None
 
     def named(self, position: int) -> str:
-        """The name under which it is sent."""
+        """The name under which it is stored."""
         own = self.audio.name if isinstance(self.audio, Path) else f"clip-{position}"
         return self.filename or own
 
@@ -94,10 +94,11 @@ def add_items(collection: str, clips: Sequence[NewClip]) -> Call[answers.AddedIt
     about = []
     for position, clip in enumerate(clips):
         name = clip.named(position)
-        kind = media_type(Path(name))
         data = clip.audio.read_bytes() if isinstance(clip.audio, Path) else clip.audio
-        files.append(("files", (name, data, kind)))
-        about.append({"file": name, "metadata": dict(clip.metadata), **_given(id=clip.id)})
+        # Two clips may have one name, and no form can carry quotes or line feeds in one: parts are only numbered.
+        part = f"clip-{position}"
+        files.append(("files", (part, data, media_type(Path(name)))))
+        about.append({"file": part, "filename": name, "metadata": dict(clip.metadata), **_given(id=clip.id)})
     form = {"metadata": json.dumps({"items": about}, ensure_ascii=False)}
     return Call("POST", f"{_collection(collection)}/items", {"files": files, "data": form})
 

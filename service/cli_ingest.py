@@ -132,9 +132,8 @@ class Ingest:
             if data is None:
                 yield clip
                 continue
-            names = {other.path.name for other, _ in waiting}
             size = sum(len(held) for _, held in waiting)
-            if len(waiting) >= self._batch or clip.path.name in names or (waiting and size + len(data) > BATCH_BYTES):
+            if len(waiting) >= self._batch or (waiting and size + len(data) > BATCH_BYTES):
                 yield from self._send(waiting)
                 waiting = []
             waiting.append((clip, data))

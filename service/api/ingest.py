@@ -46,7 +46,7 @@ _FORM: Final = {
         "metadata": {
             "type": "string",
             "contentMediaType": "application/json",
-            "description": 'JSON: an object for all files, or `{"items": [{"file", "id", "metadata"}]}`.',
+            "description": 'JSON: an object for all files, or `{"items": [{"file", "id", "filename", "metadata"}]}`.',
             "examples": ['{"gender": "female"}'],
         },
     },
@@ -128,6 +128,7 @@ async def _from_form(form: Form, services: Services) -> list[_Wanted]:
         if upload.filename in entries:
             k, entry = entries[upload.filename]
             place = f"metadata.items[{k}]"
+            name = _base_name(entry.filename) or name
             wanted.append(_Wanted(place, f"{place}.metadata", entry.id or name, name, entry.metadata, clip))
         else:
             wanted.append(_Wanted(field, "metadata", name, name, shared, clip))

@@ -69,12 +69,18 @@ class AddItemsRequest(RequestModel):
 
 
 class FileMetadata(RequestModel):
-    """Id and metadata of one uploaded file."""
+    """Id, name and metadata of one uploaded file."""
 
     model_config = example({"file": "a01.wav", "id": "a01", "metadata": {"gender": "female"}})
 
     file: str = Field(max_length=1024, description="Name of the file as uploaded.")
-    id: ItemId | None = None
+    id: ItemId | None = Field(None, description="Left out, the file's name.")
+    filename: str | None = Field(
+        None,
+        max_length=1024,
+        description="The file's own name, shown with hits, where it was uploaded under another: since two files have "
+        "one name, or no form can carry it.",
+    )
     metadata: Metadata = Field(default_factory=dict)
 
 

@@ -77,6 +77,7 @@ def test_a_folder_is_walked_and_ids_are_paths(online: Run, tmp_path: Path) -> No
     assert online("ingest", "folder", tmp_path / "voices", "--json").json()["added"] == 2
     hits = online("search", "folder", "a deep voice", "--json").json()["hits"]
     assert {hit["id"] for hit in hits} == {"a__take 1.ogg", "b__c__take 1.ogg"}
+    assert [hit["filename"] for hit in hits] == ["take 1.ogg"] * 2
 
 
 def test_what_the_source_says_nothing_about_stays(online: Run, cli_server_url: str, tmp_path: Path) -> None:

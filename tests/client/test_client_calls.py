@@ -6,6 +6,7 @@ import asyncio
 import http.server
 import itertools
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -61,6 +62,30 @@ def test_a_library_from_beginning_to_end(clsp: Client, tmp_path: Path) -> None:
     clsp.delete_collection(name)
     with pytest.raises(ProblemError, match="No such collection"):
         clsp.collection(name)
+
+
+def test_clips_may_have_any_name_and_the_same(clsp: Client, tmp_path: Path) -> None:
+    name = "client-names"
+    clsp.create_collection(name)
+    clips = []
+    for id, place in (("anna-1", "anna"), ("ben-1", "ben")):
+        (tmp_path / place).mkdir()
+        shutil.copy(LOW, tmp_path / place / "one.ogg")
+        clips.append(NewClip(tmp_path / place / "one.ogg", id))
+    odd = [
+        NewClip(LOW.read_bytes(), f"odd-{i}", filename=odd)
+        for i, odd in enumerate(('a "b".ogg', "a\nb.ogg", "%22.ogg"))
+    ]
+    clsp.add_items(name, [*clips, *odd, NewClip(HIGH), NewClip(LOW.read_bytes())])
+    assert {item["id"]: item["filename"] for item in clsp.items(name)} == {
+        "anna-1": "one.ogg",
+        "ben-1": "one.ogg",
+        "odd-0": 'a "b".ogg',
+        "odd-1": "a\nb.ogg",
+        "odd-2": "%22.ogg",
+        HIGH.name: HIGH.name,
+        "clip-6": "clip-6",
+    }
 
 
 def test_judging(clsp: Client) -> None:

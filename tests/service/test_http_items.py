@@ -63,6 +63,20 @@ def test_multipart_metadata_for_all_files_or_each(client: httpx.Client, collecti
     assert shown["one"]["filename"] == "1.wav"
 
 
+def test_a_file_may_be_called_other_than_it_was_uploaded(client: httpx.Client, collection: str) -> None:
+    files = [("files", (f"{i}", clip(0.5, seed=i))) for i in range(4)]
+    named = [
+        {"file": "0", "id": "anna-1", "filename": "anna/one.wav"},
+        {"file": "1", "id": "ben-1", "filename": "ben\\one.wav"},
+        {"file": "2", "filename": 'a "b".wav'},
+        {"file": "3", "filename": ""},
+    ]
+    response = client.post(f"{collection}/items", files=files, data={"metadata": json.dumps({"items": named})})
+    assert [item["id"] for item in response.json()["items"]] == ["anna-1", "ben-1", 'a "b".wav', "3"]
+    shown = {item["id"]: item["filename"] for item in client.get(f"{collection}/items").json()["data"]}
+    assert shown == {"anna-1": "one.wav", "ben-1": "one.wav", 'a "b".wav': 'a "b".wav', "3": "3"}
+
+
 def test_json_items_take_their_id_from_the_name_or_the_content(client: httpx.Client, collection: str) -> None:
     data = clip(0.5)
     items = [{"audio": data_uri(data), "filename": "a/b.wav"}, {"audio": data_uri(data)}]
