@@ -8,6 +8,7 @@ import { play } from "/web/player.js";
 const PAGE = 50;
 let open = null;
 let cursor = null;
+let listings = 0;
 
 /** The collection that clips are added to; null while none is open. */
 export const openCollection = () => open;
@@ -73,9 +74,9 @@ async function showItems() {
 
 async function nextPage() {
   const query = new URLSearchParams({ limit: PAGE, ...(cursor ? { cursor } : {}) });
-  const name = open;
-  const page = await get(`${pathOf(name)}/items?${query}`);
-  if (name !== open) return;  // another was opened meanwhile
+  const number = ++listings;
+  const page = await get(`${pathOf(open)}/items?${query}`);
+  if (number !== listings) return;  // asked for again meanwhile, or another collection was opened: only the last one counts
   cursor = page.next_cursor;
   $("items").tBodies[0].append(...page.data.map(itemRow));
   $("more-items").hidden = !cursor;

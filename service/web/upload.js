@@ -40,6 +40,7 @@ class Job {
         form.append("files", file, file.name);
         await postForm(`${pathOf(this.collection)}/items`, form, this.stopper.signal);
         this.added++;
+        if (this.added % REFRESH_EVERY === 0) refresh().catch(showError);
       } catch (error) {
         if (error.name === "AbortError") {
           this.waiting.unshift(file);
@@ -53,7 +54,6 @@ class Job {
         }
       }
       this.update();
-      if (this.added % REFRESH_EVERY === 0) refresh().catch(showError);
     }
     this.update();
   }

@@ -94,6 +94,42 @@ def test_a_refused_clip_can_be_tried_again(browser: Browser, empty: Server, file
     until(browser, lambda page: any(one.startswith("Done: 0 of 1") for one in text_of(page, ".job > span")))
 
 
+def listings(browser: Browser) -> int:
+    """How many pages of clips were asked for and have come."""
+    script = "return performance.getEntriesByType('resource').filter((one) => one.name.includes('/items?')).length"
+    return int(browser.execute_script(script))
+
+
+def test_clips_are_listed_once_whatever_is_clicked_twice(browser: Browser, empty: Server) -> None:
+    empty.client.put("/v1/collections/many")
+    files = [("files", (f"{i:02}.wav", clip(1))) for i in range(60)]
+    assert empty.client.post("/v1/collections/many/items", files=files).status_code == 201
+    opened(browser, empty, "library")
+    until(browser, lambda page: len(text_of(page, "#items tbody tr")) == 50)
+    before = listings(browser)
+    twice = "const one = document.querySelector(arguments[0]); one.click(); one.click();"
+    for selector, clips in (("button[aria-label='Open many']", 50), ("#more-items", 60)):
+        browser.execute_script(twice, selector)
+        before += 2
+        until(browser, lambda page, asked=before: listings(page) == asked)
+        until(browser, lambda page, shown=clips: len(text_of(page, "#items tbody tr")) >= shown)
+        assert text_of(browser, "#items tbody td:first-child") == [f"{i:02}.wav" for i in range(clips)]
+
+
+def test_a_refused_clip_changes_no_list(browser: Browser, empty: Server, files: list[Path]) -> None:
+    empty.client.put("/v1/collections/two")
+    for path in files[:2]:
+        empty.client.post("/v1/collections/two/items", files=[("files", (path.name, path.read_bytes()))])
+    opened(browser, empty, "library")
+    until(browser, lambda page: len(text_of(page, "#items tbody tr")) == 2)
+    before = listings(browser)
+    drop(browser, [files[-1]] * 2)
+    until(browser, lambda page: any(one.startswith("Done: 0 of 2") for one in text_of(page, ".job > span")))
+    until(browser, lambda page: listings(page) > before and len(text_of(page, "#items tbody tr")) >= 2)
+    assert listings(browser) == before + 1, "only at the end"
+    assert text_of(browser, "#items tbody td:first-child") == ["take-0.wav", "take-1.wav"]
+
+
 def test_items_and_collections_can_be_played_and_deleted(browser: Browser, empty: Server, files: list[Path]) -> None:
     opened(browser, empty, "library")
     create(browser, "gone")
