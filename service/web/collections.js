@@ -24,10 +24,12 @@ export async function loadCollections() {
   describeFilter();
 }
 
-/** Make a collection the one that is searched, if it is there. */
+/** Make a collection the one that is searched; false where it is not there. */
 export function choose(name) {
-  if (collections.some((one) => one.name === name)) $("collection").value = name;
+  const there = collections.some((one) => one.name === name);
+  if (there) $("collection").value = name;
   describeFilter();
+  return there;
 }
 
 function describeFilter() {
@@ -56,6 +58,31 @@ export function parseFilter(text) {
     return { [match[1]]: { [OPERATORS[match[2]]]: parseValue(match[3]) } };
   });
   return { all: conditions };
+}
+
+/** A filter's text that also asks for a field's value: in the short form where that says it, else in the API's JSON. */
+export function narrowed(text, name, value) {
+  const conditions = conditionsOf(parseFilter(text));
+  const wanted = { [name]: { eq: value } };
+  if (conditions.some((one) => same(one, wanted) || same(one, { [name]: value }))) return text;
+  const all = [...conditions, wanted];
+  const short = [value, JSON.stringify(value)].map((written) => `${text.trim()} ${name}=${written}`.trim());
+  return short.find((one) => reads(one, { all })) ?? JSON.stringify(all.length > 1 ? { all } : { [name]: value });
+}
+
+function conditionsOf(filter) {
+  if (!filter) return [];
+  return Object.keys(filter).length === 1 && Array.isArray(filter.all) ? filter.all : [filter];
+}
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+function reads(text, filter) {
+  try {
+    return same(parseFilter(text), filter);
+  } catch {
+    return false;
+  }
 }
 
 function parseValue(text) {

@@ -1,7 +1,8 @@
 // The hits of a search: what each is, how it sounds, where it fits best, and what can be done with it.
 
-import { $, button, element, getBlob, postForm, showing } from "/web/api.js";
+import { $, button, element, getBlob, postForm, showError, showing } from "/web/api.js";
 import { addCurve, attributes, lanes } from "/web/charts.js";
+import { narrowed } from "/web/collections.js";
 import { inOrder, wordsOf } from "/web/metadata.js";
 import { play } from "/web/player.js";
 import { MOST_SECONDS, soundOf, track } from "/web/waveform.js";
@@ -148,8 +149,12 @@ document.addEventListener("now-playing", ({ detail }) => {
 });
 
 function addFilter(name, value) {
-  const condition = `${name}=${typeof value === "string" && /\s/.test(value) ? JSON.stringify(value) : value}`;
   const box = $("filter");
-  if (!box.value.includes(condition)) box.value = `${box.value} ${condition}`.trim();
+  try {
+    box.value = narrowed(box.value, name, value);
+  } catch (error) {
+    showError(error);  // what is typed there already is no filter
+    return;
+  }
   $("search").requestSubmit();
 }

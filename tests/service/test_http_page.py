@@ -138,6 +138,44 @@ def test_a_fact_becomes_a_filter(browser: Browser, library: Server) -> None:
     assert by(browser, "filter").get_attribute("value") == "gender=male"
 
 
+def test_a_fact_of_any_kind_becomes_a_filter(browser: Browser, serve: Serve, data_dir: Path) -> None:
+    # Text that reads as a number, names and values with blanks and quotes, and a value that begins as another does.
+    known = {"speaker": "ann", "take": "12", "speaking style": "calm", "said": 'a 7" single', "live": True, "n": 3}
+    click = """const [name, fact] = arguments;
+    const rows = [...document.querySelectorAll('#hits li')];
+    const row = rows.find((one) => one.querySelector('.title').textContent === name);
+    [...row.querySelectorAll('button.fact')].find((one) => one.textContent === fact).click();"""
+    with serve(data_dir=data_dir) as own:
+        own.client.put("/v1/collections/odd")
+        add(own.client, "/v1/collections/odd", "sought", clip(1), **known)
+        add(own.client, "/v1/collections/odd", "other", clip(1), **{**known, "speaker": "anna", "take": "7", "n": 4})
+        for before, facts, after in (
+            ("", ["take: 12"], 'take="12"'),
+            ("", ["live: true", "n: 3"], "live=true n=3"),
+            ("speaker=ann", ["n: 3", "speaker: ann", "n: 3"], "speaker=ann n=3"),
+            ("speaker!=anna", ["speaker: ann"], "speaker!=anna speaker=ann"),
+            ("", ["speaking style: calm", "take: 12"], '{"all":[{"speaking style":"calm"},{"take":{"eq":"12"}}]}'),
+            ("n<4", ['said: a 7" single'], r'{"all":[{"n":{"lt":4}},{"said":{"eq":"a 7\" single"}}]}'),
+            ('{"speaker": "ann"}', ["speaker: ann", "n: 3"], '{"all":[{"speaker":"ann"},{"n":{"eq":3}}]}'),
+        ):
+            opened(browser, own)
+            by(browser, "filter").send_keys(before)
+            search(browser, "a voice")
+            until(browser, lambda page: "sought.wav" in hits(page))
+            for fact in facts:
+                browser.execute_script(click, "sought.wav", fact)
+            assert by(browser, "filter").get_property("value") == after
+            until(browser, lambda page: hits(page) == ["sought.wav"])
+            assert not by(browser, "error").is_displayed()
+        by(browser, "filter").clear()
+        search(browser, "a voice")
+        until(browser, lambda page: len(hits(page)) == 2)
+        by(browser, "filter").send_keys("{not")
+        browser.execute_script(click, "sought.wav", "n: 3")
+        until(browser, lambda page: "The filter is not JSON" in by(page, "error").text)
+        assert by(browser, "filter").get_property("value") == "{not", "what was typed is not lost"
+
+
 def test_a_hit_has_its_waveform_with_the_best_segment(browser: Browser, library: Server) -> None:
     opened(browser, library)
     search(browser, "a voice")
