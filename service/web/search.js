@@ -21,9 +21,9 @@ for (const text of EXAMPLES) {
   $("examples").append(button(text, () => ask(text), { className: "chip" }));
 }
 
-function ask(text) {
+function ask(text, collection) {
   $("query").value = text;
-  run();
+  run(collection);
 }
 
 /** Search for what sounds like an item of the collection; words may be added: "faster". */
@@ -65,16 +65,24 @@ function queryParts(text) {
   return text ? [...parts, text] : parts;
 }
 
-async function run() {
+async function run(collection = null) {
   const number = ++searches;
   await showing("Searching…", async () => {
     try {
+      if (collection) await chooseThere(collection);
       await search(number);
     } catch (error) {
       if (number === searches) forget();
       throw error;
     }
   });
+}
+
+/** What somebody sent a search of is not to be looked for elsewhere. */
+async function chooseThere(name) {
+  if (choose(name)) return;
+  await loadCollections();  // made since, or the service was away
+  if (!choose(name)) throw new Error(`There is no collection ${name}`);
 }
 
 async function search(number) {
@@ -102,6 +110,7 @@ const nothing = (collection, filter) =>
 
 /** Take away what an earlier search showed. */
 function forget() {
+  asked = "";  // so that Back shows it again
   clearHits();
   $("summary").textContent = "";
   $("understood").replaceChildren();
@@ -132,11 +141,12 @@ export function searchFromAddress() {
   const [view, query] = location.hash.slice(1).split("?");
   if (view !== "search" || !query || location.hash === asked) return;
   const wanted = new URLSearchParams(query);
-  choose(wanted.get("collection"));
+  const collection = wanted.get("collection");
+  choose(collection);
   $("filter").value = wanted.get("filter") ?? "";
   likes = [];
   showLikes();
-  if (wanted.get("q")) ask(wanted.get("q"));
+  if (wanted.get("q")) ask(wanted.get("q"), collection);
 }
 
 $("search").addEventListener("submit", (event) => {

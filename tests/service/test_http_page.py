@@ -120,6 +120,29 @@ def test_an_example_is_a_click_and_a_search_is_a_link(browser: Browser, library:
     assert by(browser, "query").get_attribute("value") == "a calm older woman"
 
 
+def test_a_link_to_a_collection_that_is_gone_searches_no_other(browser: Browser, library: Server) -> None:
+    opened(browser, library)
+    search(browser, "a voice")
+    until(browser, lambda page: len(hits(page)) == 3)
+    browser.execute_script("location.hash = '#search?collection=nope&q=a+calm+voice&filter=age>1'")
+    until(browser, lambda page: by(page, "error").text == "There is no collection nope")
+    assert hits(browser) == []
+    assert by(browser, "query").get_property("value") == "a calm voice"
+    browser.back()
+    until(browser, lambda page: len(hits(page)) == 3)
+    assert not by(browser, "error").is_displayed()
+    browser.get("about:blank")
+    browser.get(f"{library.url}/#search?collection=nope&q=a+calm+voice")
+    until(browser, lambda page: by(page, "error").text == "There is no collection nope")
+    assert hits(browser) == []
+    library.client.put("/v1/collections/late")
+    try:
+        browser.execute_script("location.hash = '#search?collection=late&q=a+calm+voice'")
+        until(browser, lambda page: by(page, "summary").text == "There is nothing to find in late yet.")
+    finally:
+        library.client.delete("/v1/collections/late")
+
+
 def test_what_is_refused_is_shown(browser: Browser, library: Server) -> None:
     opened(browser, library)
     search(browser, "a calm voice, not whispering")
