@@ -26,15 +26,19 @@ const judging = (status, work) =>
     $("verdict").scrollIntoView({ block: "nearest" });
   });
 
+const hint = (text) => (text ? [element("p", { className: "hint", textContent: text })] : []);
+
 async function classify() {
   const form = formWithClip();
   const own = $("labels").value.split(",").map((label) => label.trim()).filter(Boolean);
   if (own.length) form.append("labels", JSON.stringify(own));
   else form.append("preset", $("preset").value);
-  const result = (await postForm("/v1/classify", form)).results[0];
+  const answer = await postForm("/v1/classify", form);
+  const result = answer.results[0];
   const ranked = Object.entries(result.probabilities).sort((a, b) => b[1] - a[1]);
   $("verdict").replaceChildren(
     element("p", { className: "headline", textContent: `Most likely: ${result.label}` }),
+    ...hint(answer.truncated.length ? `Longer than the model reads, and cut: ${answer.truncated.join(", ")}` : ""),
     ...ranked.map(([label, share]) => bar(label, share, `${(share * 100).toFixed(1)} %, cosine ${result.cosines[label].toFixed(3)}`)),
   );
 }
@@ -46,13 +50,15 @@ async function score() {
   form.append("attributes", "true");
   const shown = redraw();
   if (shown && shown.duration > CURVE_WINDOW_S) form.append("window_s", String(CURVE_WINDOW_S));
-  const result = (await postForm("/v1/score", form)).results[0];
+  const answer = await postForm("/v1/score", form);
+  const result = answer.results[0];
   const above = result.percentile === null ? "" : `, above ${result.percentile.toFixed(0)} % of pairs that do not match`;
   const scale = shown && result.curve.length > 1 ? addCurve(shown.made, result, shown.duration) : "";
   $("verdict").replaceChildren(
     bar("Match", result.match_probability, `${(result.match_probability * 100).toFixed(0)} %`),
     element("p", { textContent: `Cosine ${result.cosine.toFixed(3)}${above}` }),
-    element("p", { className: "hint", textContent: scale ? `Over time on the waveform: ${scale}` : "" }),
+    ...hint(answer.truncated.length ? "The caption was longer than the model reads: its end was cut." : ""),
+    ...hint(scale ? `Over time on the waveform: ${scale}` : ""),
     ...lanes(result, result.duration_s),
     ...attributes(result),
   );

@@ -320,6 +320,24 @@ def test_classify_and_score(browser: Browser, library: Server, high_voice: Path)
     assert not by(browser, "error").is_displayed()
 
 
+def test_what_is_cut_of_captions_and_labels_is_said(browser: Browser, library: Server, high_voice: Path) -> None:
+    opened(browser, library, "judge")
+    most = library.client.get("/v1/models").json()["data"][0]["max_tokens"]
+    by(browser, "file").send_keys(str(high_voice))
+    until(browser, lambda page: "high.wav" in by(page, "clip-name").text)
+    for cut in (True, False):
+        by(browser, "caption").clear()
+        by(browser, "caption").send_keys("a slow voice" + " slow" * most * cut, Keys.ENTER)
+        until(browser, lambda page: "Cosine" in by(page, "verdict").text)
+        until(browser, lambda page, cut=cut: ("longer than the model reads" in by(page, "verdict").text) == cut)
+    for cut in (True, False):
+        by(browser, "labels").clear()
+        by(browser, "labels").send_keys("calm, a voice that is" + " loud" * most * cut, Keys.ENTER)
+        until(browser, lambda page: "Most likely" in by(page, "verdict").text)
+        until(browser, lambda page, cut=cut: ("cut: a voice that is" in by(page, "verdict").text) == cut)
+    assert not by(browser, "error").is_displayed()
+
+
 def test_a_bad_clip_is_explained(browser: Browser, library: Server, tmp_path: Path) -> None:
     opened(browser, library, "judge")
     bad = tmp_path / "text.wav"
