@@ -45,7 +45,9 @@ class QueryPart(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class NewClip:
-    """A clip to add. `filename` is shown with hits, and is the id where none is given; left out, a path's own name."""
+    """A clip to add. `filename` is shown with hits, and is the id where none is given: needed with bytes, and the
+    file's own name with a path.
+    """
 
     audio: Path | bytes
     id: str | None = None
