@@ -180,6 +180,35 @@ def test_a_budget_holds_back_what_waits_for_its_turn(manifest: Path, tmp_path: P
     assert 4 <= len(server.asked) <= 5  # one was under way when the fourth came
 
 
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 300}, {"completion_tokens": 50}, {"prompt_tokens": 0}])
+def test_a_budget_holds_where_the_endpoint_counts_no_tokens(usage: Any, manifest: Path, tmp_path: Path, quick) -> None:
+    with serving(behave=lambda asked: completion(CALM, usage=False) | {"usage": usage}) as server:
+        prices = {"input_price": 1000.0, "audio_price": 1000.0, "output_price": 1000.0}
+        task = job(quick(server.url, concurrency=1, answer_tokens=50, max_cost=0.2, **prices))
+        with pytest.raises(EndpointStoppedError, match=r"budget of 0\.2 .* are estimated"):
+            run(task, manifest, tmp_path / "out.jsonl")
+    assert 1 <= len(server.asked) <= 3
+
+
+def test_audio_that_is_counted_among_the_text_has_its_own_price(manifest: Path, tmp_path: Path, quick) -> None:
+    usage = {"prompt_tokens": 300, "completion_tokens": 9}
+    with serving(behave=lambda asked: completion(CALM) | {"usage": usage}) as server:
+        # Five tokens a clip of 0.4 s: the second answer reaches the budget.
+        task = job(quick(server.url, concurrency=1, audio_price=1e6, max_cost=10))
+        with pytest.raises(EndpointStoppedError, match="budget of 10"):
+            run(task, manifest, tmp_path / "out.jsonl")
+    assert len(server.asked) == 2
+
+
+def test_a_budget_without_prices_is_named(monkeypatch: pytest.MonkeyPatch, manifest: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLSP_ANNOTATOR_MAX_COST", "2")
+    with serving() as server:
+        result = annotate(manifest, tmp_path / "out.jsonl", server.url)
+    assert result.exit_code == 2
+    assert "CLSP_ANNOTATOR_MAX_COST needs a price" in result.output
+    assert not server.asked
+
+
 @pytest.mark.parametrize(
     "url", ["localhost:8000", "http://", "http:///v1", "http://[::1", "http://h:99999/v1", "ftp://h/v1", "http://h:x/"]
 )

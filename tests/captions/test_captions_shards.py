@@ -8,7 +8,7 @@ from captions_server import serving
 from test_captions_annotate import job, run
 
 from training.captions.formats import FormatError, read_rows, write_rows
-from training.captions.ray_job import ScaleError, merge_reports
+from training.captions.ray_job import ScaleError, ShardWorker, merge_reports
 from training.captions.ray_job import run as run_on_ray
 from training.captions.shards import keep_plan, plan_shards, read_shard
 
@@ -96,3 +96,24 @@ def test_without_ray_the_command_says_what_is_missing(manifest: Path, tmp_path: 
     except ImportError:
         with pytest.raises(ScaleError, match="scale"):
             run_on_ray(job(quick("http://a/v1")), manifest, tmp_path / "o", workers=1, shards=2)
+
+
+def test_a_worker_spends_its_budget_once_over_all_its_shards(manifest: Path, tmp_path: Path, quick) -> None:
+    out = tmp_path / "out"
+    keep_plan(out, plan_shards(manifest, 8))
+    with serving() as server:
+        # An answer of 50 tokens costs 1.
+        task = job(quick(server.url, concurrency=1, output_price=20_000.0, max_cost=2), short=0, long=1)
+        told = ShardWorker(task, str(out), None)({"number": list(range(8))})
+    assert len(server.asked) == 2
+    assert sum(told["begun"]) < 8
+    assert all("budget of 2" in reason for reason in told["stopped"][told["begun"].index(False) :])
+    assert "another start has it anew" in told["stopped"][-1]
+
+
+def test_what_stopped_a_shard_is_not_met_again_by_the_next(manifest: Path, tmp_path: Path, quick) -> None:
+    out = tmp_path / "out"
+    keep_plan(out, plan_shards(manifest, 8))
+    with serving(behave=lambda asked: "401") as server:
+        ShardWorker(job(quick(server.url, concurrency=1)), str(out), None)({"number": list(range(8))})
+    assert len(server.asked) == 1

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from training.captions.annotator import Annotator, Kind
-from training.captions.endpoint import EndpointPool, EndpointSettings
+from training.captions.endpoint import EndpointPool, EndpointSettings, Spending
+from training.captions.endpoint.settings import Role
 from training.captions.formats.rows import Row
 from training.captions.formats.training import Shares
 from training.captions.ledger import Ledger
@@ -51,15 +52,23 @@ class Job:
         out: Path,
         ledger: Path,
         *,
+        accounts: Mapping[Role, Spending] | None = None,
         watch: Callable[[Pipeline, int, Pools], None] = lambda pipeline, resumed, pools: None,
         tick: Callable[[Row], None] = lambda row: None,
     ) -> Outcome:
-        """Annotates a source. Raises what `training.captions.run.annotate` does, BandsError and LedgerLockedError."""
+        """Annotates a source. `accounts` are what earlier sources of the same job have spent, and are charged further.
+
+        Raises what `training.captions.run.annotate` does, BandsError and LedgerLockedError.
+        """
+        accounts = accounts or {}
         async with AsyncExitStack() as stack:
             book = Ledger(ledger)
             stack.callback(book.close)
-            pool = await stack.enter_async_context(EndpointPool(self.annotator)) if self.annotator else None
-            checks = await stack.enter_async_context(EndpointPool(self.verifier)) if self.verifier else None
+            pool = checks = None
+            if self.annotator is not None:
+                pool = await stack.enter_async_context(EndpointPool(self.annotator, spending=accounts.get("annotator")))
+            if self.verifier is not None:
+                checks = await stack.enter_async_context(EndpointPool(self.verifier, spending=accounts.get("verifier")))
             annotator: Annotator
             if pool is not None:
                 annotator = LlmAnnotator(pool, prompts=self.prompts, tell=self.tell)
@@ -78,6 +87,11 @@ class Job:
                 watch=lambda pipeline, resumed: watch(pipeline, resumed, pools),
                 tick=tick,
             )
+
+    def accounts(self) -> dict[Role, Spending]:
+        """Empty accounts, for all the sources that are to keep to the budgets together."""
+        roles: dict[Role, EndpointSettings | None] = {"annotator": self.annotator, "verifier": self.verifier}
+        return {role: Spending(options) for role, options in roles.items() if options is not None}
 
     def share(self, workers: int) -> Job:
         """This job for one of `workers` that run side by side: together they keep to each endpoint's limits.

@@ -25,27 +25,39 @@ class ScaleError(RuntimeError):
 
 
 class ShardWorker:
-    """One worker: annotates whole shards, one after the other. Its keys come from its own environment."""
+    """One worker: annotates whole shards, one after the other, until one of them is stopped.
+
+    Its keys come from its own environment; its share of the budget is for all of its shards together.
+    """
 
     def __init__(self, job: Job, out: str, audio_root: str | None) -> None:
         self._job = Job(**{**_fields(job), "annotator": _keyed(job, "annotator"), "verifier": _keyed(job, "verifier")})
         self._out = Path(out)
         self._root = Path(audio_root) if audio_root else None
+        self._accounts = self._job.accounts()
+        self._stopped = ""  # why; what stopped one shard would stop the next, at a price
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Shards, one a row -> what became of each: its number, rows, failures, report or the reason it stopped."""
+        """Shards, one a row -> what became of each: its number, rows, failures, or the reason it stopped.
+
+        Those that come after one that stopped are not begun, and have its reason.
+        """
         results = [self._one(int(number)) for number in batch["number"]]
-        return {name: [result[name] for result in results] for name in ("number", "rows", "failed", "stopped")}
+        return {name: [result[name] for result in results] for name in ("number", "rows", "failed", "begun", "stopped")}
 
     def _one(self, number: int) -> dict[str, Any]:
+        result = {"number": number, "rows": 0, "failed": 0, "begun": not self._stopped, "stopped": self._stopped}
+        if self._stopped:
+            return result
         shard = next(s for s in read_plan(self._out) if s.number == number)
         out = self._out / f"{shard.name}.jsonl"
         ledger = self._out / "ledgers" / f"{shard.name}.sqlite"
         try:
-            done = asyncio.run(self._job.run(shard.source(self._root), out, ledger))
+            done = asyncio.run(self._job.run(shard.source(self._root), out, ledger, accounts=self._accounts))
         except EndpointStoppedError as error:
-            return {"number": number, "rows": 0, "failed": 0, "stopped": str(error)}
-        return {"number": number, "rows": done.rows, "failed": done.failed, "stopped": ""}
+            self._stopped = str(error)
+            return {**result, "stopped": self._stopped}
+        return {**result, "rows": done.rows, "failed": done.failed}
 
 
 def run(
@@ -82,13 +94,17 @@ def run(
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=cpus,
     )
-    stopped = []
+    stopped: list[str] = []
+    left = 0
     for done, row in enumerate(results.iter_rows(), 1):
-        if row["stopped"]:
+        if row["stopped"] and not row["begun"]:
+            left += 1
+        elif row["stopped"]:
             stopped.append(f"shard {row['number']}: {row['stopped']}")
         tick(done, len(plan))
     if stopped:
-        raise EndpointStoppedError("; ".join(stopped[:3]) + (f" and {len(stopped) - 3} more" if stopped[3:] else ""))
+        told = "; ".join(stopped[:3]) + (f" and {len(stopped) - 3} more" if stopped[3:] else "")
+        raise EndpointStoppedError(told + (f"; {left} shards were not begun" if left else ""))
     return merge_reports(out, plan)
 
 

@@ -5,6 +5,7 @@ from training.captions.endpoint.client import Endpoint
 from training.captions.endpoint.errors import AnswerError, EndpointError, EndpointStoppedError, RequestRefusedError
 from training.captions.endpoint.pool import Chat, EndpointPool
 from training.captions.endpoint.settings import EndpointSettings
+from training.captions.endpoint.spending import Spending
 
 __all__ = [
     "Answer",
@@ -16,5 +17,6 @@ __all__ = [
     "EndpointSettings",
     "EndpointStoppedError",
     "RequestRefusedError",
+    "Spending",
     "Usage",
 ]

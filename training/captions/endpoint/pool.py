@@ -1,4 +1,4 @@
-"""Several endpoints of one model as one: work goes where there is room, patience and spending are kept here."""
+"""Several endpoints of one model as one: work goes where there is room, and patience is kept here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from training.captions.endpoint.answers import Answer, Usage
+from training.captions.endpoint.answers import Answer
 from training.captions.endpoint.client import Endpoint, Keep
 from training.captions.endpoint.errors import AnswerError, EndpointStoppedError, RequestRefusedError, TransientError
 from training.captions.endpoint.retry import backoff_s
 from training.captions.endpoint.settings import EndpointSettings
+from training.captions.endpoint.spending import Spending
 
 
 async def unkept(answer: Answer) -> None:
@@ -38,10 +39,11 @@ class Chat(Protocol):
 class EndpointPool:
     """Use as an async context manager: connections are closed at its end."""
 
-    def __init__(self, settings: EndpointSettings, *, seed: int = 0) -> None:
+    def __init__(self, settings: EndpointSettings, *, seed: int = 0, spending: Spending | None = None) -> None:
+        """`spending` is an account that other pools have charged before; a new one by default."""
         self._settings = settings
         self.endpoints = [Endpoint(url, settings, seed=seed + i) for i, url in enumerate(settings.base_url)]
-        self.usage = Usage()
+        self.spending = spending or Spending(settings)
         self.asked = 0
         self.maybe_paid_in_vain = 0  # sent, but its answer was lost on the way
         self._given_up_in_a_row = 0
@@ -50,6 +52,7 @@ class EndpointPool:
         self._refused_first = 0  # requests that were refused before anything was ever answered
         self._stopped: EndpointStoppedError | None = None
         self._rng = random.Random(seed)
+        self._mind_the_budget()
 
     @property
     def settings(self) -> EndpointSettings:
@@ -64,10 +67,7 @@ class EndpointPool:
     @property
     def cost(self) -> float:
         """What the answers so far cost, by the prices of the settings."""
-        prices, used = self._settings, self.usage
-        return (
-            used.text_in * prices.input_price + used.audio_in * prices.audio_price + used.out * prices.output_price
-        ) / 1e6
+        return self.spending.cost
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,7 +90,7 @@ class EndpointPool:
             self._given_up_in_a_row = 0
             self._reached = True
             self.asked += 1
-            self.usage += answer.usage
+            self.spending.add(answer, messages)
             self._mind_the_budget()
             await keep(answer)
 
@@ -153,8 +153,8 @@ class EndpointPool:
         raise AnswerError(f"given up after {tried}: {last}")
 
     def _mind_the_budget(self) -> None:
-        if self._settings.max_cost and self.cost >= self._settings.max_cost:
-            self._stop(EndpointStoppedError(f"the budget of {self._settings.max_cost:g} is spent ({self.cost:.4f})"))
+        if (error := self.spending.exceeded()) is not None:
+            self._stop(error)
 
     def _stop(self, error: EndpointStoppedError) -> EndpointStoppedError:
         """Nothing goes out from here on, whatever waits for its turn. Returns the error, to raise."""

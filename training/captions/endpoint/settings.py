@@ -70,7 +70,7 @@ class EndpointSettings(BaseSettings):
     audio_tokens_per_s: float = Field(12.5, gt=0, description="Audio tokens of a second; 12.5 in Qwen3-Omni.")
     answer_tokens: int = Field(120, ge=1, description="Tokens that a usual answer has, for the estimate.")
     answer_s: float = Field(3.0, gt=0, description="Seconds that a usual answer takes, for the estimate.")
-    max_cost: float = Field(0.0, ge=0, description="Spending at which the run stops; 0: no limit.")
+    max_cost: float = Field(0.0, ge=0, description="Spending at which a start of the run stops; 0: no limit.")
 
     @field_validator("base_url", mode="before")
     @classmethod
@@ -106,8 +106,14 @@ class EndpointSettings(BaseSettings):
         return found if found.max_tokens else found.model_copy(update={"max_tokens": MAX_TOKENS[role]})
 
     def require(self, role: Role) -> EndpointSettings:
-        """Itself, when it says where and which model. Raises ValueError naming what is missing."""
+        """Itself, when nothing is missing: where, which model, the prices of a budget. Raises ValueError naming it."""
         for field, option in (("base_url", "base-url"), ("model", "model")):
             if not getattr(self, field):
                 raise ValueError(f"the {role} needs CLSP_{role.upper()}_{field.upper()} (or --{option})")
+        if self.max_cost and not (self.input_price or self.audio_price or self.output_price):
+            prefix = f"CLSP_{role.upper()}"
+            raise ValueError(
+                f"{prefix}_MAX_COST needs a price, or nothing is ever spent: {prefix}_INPUT_PRICE, _AUDIO_PRICE or "
+                "_OUTPUT_PRICE"
+            )
         return self
