@@ -115,16 +115,19 @@ def annotate(
 async def _run(job: Job, source: Source, out: Path, ledger: Path, watch: Watch) -> Outcome:
     """One run that a first Ctrl-C ends in good order and a second at once."""
     loop = asyncio.get_running_loop()
-    running: list[Pipeline] = []
+    running: list[tuple[Pipeline, Pools]] = []
 
     def interrupt() -> None:
-        if not running or running[0].stopped:
+        if not running or running[0][0].stopped:
             raise KeyboardInterrupt
-        running[0].stop()
+        pipeline, pools = running[0]
+        pipeline.stop()
+        # What waits for its turn, or out a pause of an hour that a server named, is not under way.
+        pools.interrupt()
         say("Finishing what is under way; once more to stop at once.")
 
     def begin(pipeline: Pipeline, resumed: int, pools: Pools) -> None:
-        running.append(pipeline)
+        running.append((pipeline, pools))
         watch.begin(pipeline, resumed, pools)
 
     for name in (signal.SIGINT, signal.SIGTERM):

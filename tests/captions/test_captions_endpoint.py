@@ -25,7 +25,8 @@ def ask(settings: EndpointSettings, count: int = 1) -> list[Answer | BaseExcepti
     async def run() -> list[Answer | BaseException]:
         async with EndpointPool(settings) as pool:
             work = (pool.ask(MESSAGES, seed=i, key=f"k{i}") for i in range(count))
-            return list(await asyncio.gather(*work, return_exceptions=True))
+            async with asyncio.timeout(60):
+                return list(await asyncio.gather(*work, return_exceptions=True))
 
     return asyncio.run(run())
 
@@ -77,6 +78,26 @@ def test_a_rate_limit_uses_up_patience_not_attempts(quick) -> None:
         assert isinstance(error, AnswerError), error
         assert "30 s are closed" in str(error)
         assert time.monotonic() - started < 2
+
+
+def test_what_waits_for_its_turn_has_no_patience_for_a_longer_pause(quick) -> None:
+    """A pause that begins while requests wait for the only place is not slept out in that place."""
+    with serving() as server:
+        server.behave = lambda asked: "429 3600" if len(server.asked) > 1 else None
+        answers = ask(quick(server.url, concurrency=1, patience_s=5), 12)
+    assert len(server.asked) == 2
+    assert isinstance(answers[0], Answer)
+    assert all(isinstance(a, AnswerError) and "s are closed" in str(a) for a in answers[1:]), answers
+    assert "told to answer 429; the next 3600 s are closed" in str(answers[1])
+
+
+def test_a_long_queue_uses_up_no_patience(quick) -> None:
+    def behave(asked):
+        return "429 0.05" if asked.key == "k9" and asked.attempt == 1 else None
+
+    with serving(delay_s=0.1, behave=behave) as server:
+        answers = ask(quick(server.url, concurrency=1, patience_s=0.8), 10)
+    assert all(isinstance(a, Answer) for a in answers), answers
 
 
 def test_attempts_end(quick) -> None:

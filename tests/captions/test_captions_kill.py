@@ -107,6 +107,29 @@ def test_ctrl_c_ends_a_run_in_good_order(manifest: Path, tmp_path: Path) -> None
     assert (tmp_path / "out.jsonl.partial.jsonl").read_bytes().count(b"\n") >= 4
 
 
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_end_waits_out_no_pause(name: signal.Signals, manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with serving() as server:
+        server.behave = lambda asked: "429 1500" if len(server.asked) > 4 else None
+        process = start(manifest, out, server, "--concurrency", "1")
+        wait_until_asked(server, 5, process)
+        process.send_signal(name)
+        try:
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert "goes on from here" in process.stderr.read()
+        process.stderr.close()
+        assert len(recorded(out)) == len(server.paid) == 4
+        server.behave = lambda asked: None
+        with start(manifest, out, server) as process:
+            assert process.wait(60) == 0
+    assert len(server.paid) == 36
+    assert set(server.paid.values()) == {1}
+
+
 @pytest.mark.parametrize("damage", ["half a line", "a torn line", "no end", "gone"])
 def test_a_damaged_partial_output_is_made_good(damage: str, manifest: Path, tmp_path: Path, quick) -> None:
     out = tmp_path / "out.jsonl"

@@ -32,6 +32,12 @@ class Pools:
         """Spent by this run so far."""
         return sum(pool.cost for pool in (self.annotator, self.verifier) if pool)
 
+    def interrupt(self) -> None:
+        """Lets requests that were sent come back, and sends no others."""
+        for pool in (self.annotator, self.verifier):
+            if pool is not None:
+                pool.interrupt()
+
 
 @dataclass(frozen=True)
 class Job:

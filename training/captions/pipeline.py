@@ -73,7 +73,7 @@ class _Work:
 
 
 class Pipeline:
-    """One run's workings. `stop()` lets what is under way finish and takes nothing new."""
+    """One run's workings. `stop()` lets the clips under way finish and takes nothing new."""
 
     def __init__(self, annotator: Annotator, ledger: Ledger, plan: Plan, verifier: Verifier | None = None) -> None:
         self.annotator, self.ledger, self.plan, self.verifier = annotator, ledger, plan, verifier

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from training.captions.annotator import KINDS, Annotator
+from training.captions.endpoint import EndpointStoppedError
 from training.captions.filter_report import Report
 from training.captions.formats import format_named, jsonl, read_rows, write_rows
 from training.captions.formats.cuts import cut_can_be_made
@@ -93,10 +94,14 @@ async def annotate(
         resumed = state.begin()
         watch(pipeline, resumed)
         rows = for_training(source.read(resumed), source.name, shares)
-        async with aclosing(pipeline.run(rows)) as made:
-            async for row in made:
-                state.add(row, keep_cut=cuts)
-                tick(row)
+        try:
+            async with aclosing(pipeline.run(rows)) as made:
+                async for row in made:
+                    state.add(row, keep_cut=cuts)
+                    tick(row)
+        except EndpointStoppedError:
+            if not pipeline.stopped:  # a run that is asked to end has its endpoints send nothing more
+                raise
         state.sync()
         if pipeline.stopped:
             return Outcome(state.rows, resumed, pipeline.tally.failed, pipeline.tally, None, stopped=True)

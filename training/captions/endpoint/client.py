@@ -16,7 +16,7 @@ import httpx
 
 from training.captions.endpoint.answers import Answer, read_answer
 from training.captions.endpoint.errors import EndpointStoppedError, RequestRefusedError, TransientError
-from training.captions.endpoint.retry import backoff_s, message_of, outcome, retry_after_s
+from training.captions.endpoint.retry import Patience, backoff_s, message_of, outcome, retry_after_s
 from training.captions.endpoint.settings import EndpointSettings
 
 Keep = Callable[[Answer], Awaitable[None]]
@@ -71,7 +71,7 @@ class Endpoint:
         """Seconds until it sends again."""
         return max(0.0, self._open_at - time.monotonic())
 
-    async def send(self, payload: Mapping[str, Any], key: str, keep: Keep) -> Answer:
+    async def send(self, payload: Mapping[str, Any], key: str, keep: Keep, patience: Patience) -> Answer:
         """One attempt. `key` goes along as Idempotency-Key, so that a gateway may answer a repeat from its store.
 
         `keep` records the answer before the slot goes to another request: what is not yet recorded when a process is
@@ -82,7 +82,8 @@ class Endpoint:
         self.under_way += 1
         try:
             async with self._slots:
-                await self._paced()
+                patience.begin()
+                await self._paced(patience)
                 if self._refusal_of_all is not None:
                     raise self._refusal_of_all
                 self.requests += 1
@@ -181,9 +182,14 @@ class Endpoint:
         """Sends nothing for so long."""
         self._open_at = max(self._open_at, time.monotonic() + seconds)
 
-    async def _paced(self) -> None:
-        """Waits out pauses, then for a place in the row of the rate limit."""
+    async def _paced(self, patience: Patience) -> None:
+        """Waits out pauses, then for a place in the row of the rate limit. Raises TransientError for too long a pause.
+
+        A pause may have begun while a request waited for its slot, and nobody else gets the slot that is slept in.
+        """
         while (wait := self.wait_s()) > 0 and not self._stopped.is_set():
+            if wait > patience.left_s():
+                raise TransientError(f"the next {wait:.0f} s are closed", limited=True, sent=False)
             await self.rest(wait)
         if self.settings.requests_per_minute:
             now = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from training.captions.endpoint.answers import Answer
 from training.captions.endpoint.client import Endpoint, Keep
 from training.captions.endpoint.errors import AnswerError, EndpointStoppedError, RequestRefusedError, TransientError
-from training.captions.endpoint.retry import backoff_s
+from training.captions.endpoint.retry import Patience, backoff_s
 from training.captions.endpoint.settings import EndpointSettings
 from training.captions.endpoint.spending import Spending
 
@@ -122,18 +122,20 @@ class EndpointPool:
         }
         payload = {name: value for name, value in payload.items() if value is not None}
         started, attempt, last = time.monotonic(), 0, ""
-        while attempt < options.attempts and time.monotonic() - started <= options.patience_s:
+        patience = Patience(options.patience_s)
+        while attempt < options.attempts and patience.left_s() >= 0:
             if self._stopped is not None:
                 raise self._stopped  # what no request can change is not asked for again by those that wait
             ahead_s = min(endpoint.wait_s() for endpoint in self.endpoints)
-            if time.monotonic() - started + ahead_s > options.patience_s:
+            if ahead_s > patience.left_s():
                 last = f"{last or 'rate limited'}; the next {ahead_s:.0f} s are closed"
                 break
             try:
                 # Faults move a request to whichever endpoint is least busy then.
-                return await min(self.endpoints, key=Endpoint.load).send(payload, key, keep)
+                return await min(self.endpoints, key=Endpoint.load).send(payload, key, keep, patience)
             except TransientError as error:
-                last = str(error)
+                if error.sent or not error.limited:  # else it only found the door closed, which is told below
+                    last = str(error)
                 self._reached |= error.sent
                 if not self._reached and time.monotonic() - self._began > options.connect_timeout_s:
                     why = f"nothing answers at {', '.join(options.base_url)}: {last}"
@@ -151,6 +153,10 @@ class EndpointPool:
             why = f"{self._given_up_in_a_row} requests in a row failed; the last: {last}"
             raise self._stop(EndpointStoppedError(why))
         raise AnswerError(f"given up after {tried}: {last}")
+
+    def interrupt(self) -> None:
+        """Lets what was sent come back, and sends nothing more: what waits raises EndpointStoppedError at once."""
+        self._stop(EndpointStoppedError("interrupted"))
 
     def _mind_the_budget(self) -> None:
         if (error := self.spending.exceeded()) is not None:

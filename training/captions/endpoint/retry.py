@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -14,6 +16,23 @@ RETRY = {408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529}
 STOP = {401, 402, 403, 404, 405, 410}
 # Answers of 429 that no waiting cures.
 SPENT = ("insufficient_quota", "billing", "credit balance", "exceeded your current quota")
+
+
+@dataclass
+class Patience:
+    """How long one request may wait out rate limits, from when it was first its turn: a long queue is none."""
+
+    seconds: float
+    _began: float | None = None
+
+    def begin(self) -> None:
+        """It is its turn."""
+        if self._began is None:
+            self._began = time.monotonic()
+
+    def left_s(self) -> float:
+        """What is left of it; less than nothing once it is used up."""
+        return self.seconds - (0.0 if self._began is None else time.monotonic() - self._began)
 
 
 def outcome(status: int, body: str) -> Outcome:
