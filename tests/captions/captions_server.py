@@ -57,7 +57,15 @@ class Asked:
         return int.from_bytes(hashlib.sha256(told.encode()).digest()[:6], "big")
 
 
-Behaviour = Callable[[Asked], Body | str | None]
+@dataclass
+class Raw:
+    """A body as it stands."""
+
+    data: bytes
+    status: int
+
+
+Behaviour = Callable[[Asked], Body | Raw | str | None]
 
 
 @dataclass
@@ -137,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
             told = server.behave(asked)
             if told is None:
                 told = completion((server.answer or good_answer)(asked))
-            if isinstance(told, str):
+            if isinstance(told, Raw):
+                self._raw(told.data, status=told.status)
+            elif isinstance(told, str):
                 self._misbehave(told)
             else:
                 self._send(200, told)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from captions_server import Asked, completion, serving
+from captions_server import Asked, Raw, completion, serving
 from test_captions_annotate import job, run
 from test_captions_endpoint import ask
 from typer.testing import CliRunner, Result
@@ -226,6 +226,38 @@ def test_keys_are_trimmed_and_never_told(monkeypatch: pytest.MonkeyPatch, manife
     assert result.exit_code == 2
     assert "api_key" in result.output
     assert "cret" not in result.output
+
+
+@pytest.mark.parametrize("body", ['{{"error": {{"message": "{}"}}}}', "{}", '{{"error": {{"wrong": ["{}"]}}}}'])
+@pytest.mark.parametrize("status", [400, 401, 500, 200])
+def test_what_a_server_echoes_of_a_key_is_told_nowhere(
+    body: str, status: int, monkeypatch: pytest.MonkeyPatch, clips: list[Row], tmp_path: Path
+) -> None:
+    """Neither on the terminal nor in a file, a key that stands where the words are cut off included."""
+    write_rows(tmp_path / "in.jsonl", clips[:2])
+    key = "sk-very-secret"
+    monkeypatch.setenv("CLSP_ANNOTATOR_API_KEY", key)
+    monkeypatch.setenv("CLSP_ANNOTATOR_ATTEMPTS", "1")
+    for padding in (0, 70, 190):
+        out = tmp_path / f"{padding}" / "out.jsonl"
+        said = body.format("x" * padding + f" {key} user:hunter2 aHVudGVyMg and dXNlcjpodW50ZXIy")
+        with serving(behave=lambda asked, said=said: Raw(said.encode(), status)) as server:
+            result = annotate(tmp_path / "in.jsonl", out, server.url.replace("//", "//user:hunter2@"))
+        assert result.exit_code in (3, 4), result.output
+        written = [path.read_bytes() for path in out.parent.iterdir()]
+        for told in [result.output.encode(), *written]:
+            assert not any(secret in told for secret in (b"sk-very", b"hunter2", b"dXNlcjpodW50"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://u:hunter2@127.0.0.1:9/v1", "http://u:hunter2@[::1", "ftp://u:hunter2@h", "http://u:hunter2#/?@h:x/v1"],
+)
+def test_the_password_of_an_address_is_not_told(url: str, monkeypatch: pytest.MonkeyPatch, manifest, tmp_path) -> None:
+    monkeypatch.setenv("CLSP_ANNOTATOR_CONNECT_TIMEOUT_S", "0.2")
+    result = annotate(manifest, tmp_path / "out.jsonl", url)
+    assert result.exit_code in (2, 4)
+    assert "hunter2" not in result.output
 
 
 def test_commands_that_cannot_be_meant(manifest: Path, tmp_path: Path) -> None:

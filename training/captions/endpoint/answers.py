@@ -42,8 +42,7 @@ def read_answer(raw: bytes) -> Answer:
         text = str(refusal) if refusal else _text(message.get("content"))
         finish = str(choice.get("finish_reason") or "stop")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        start = raw[:80].decode("utf-8", "replace")
-        raise TransientError(f"the answer is no whole chat completion ({len(raw)} bytes: {start!r})") from error
+        raise TransientError("the answer is no whole chat completion") from error
     # Half a character, as a token limit may leave it, can be neither recorded nor written.
     text = scrubbed(text.strip())
     return Answer(text, finish, bool(refusal) or finish == "content_filter", _usage(body.get("usage")))

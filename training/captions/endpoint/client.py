@@ -17,6 +17,7 @@ import httpx
 from training.captions.endpoint.answers import Answer, read_answer
 from training.captions.endpoint.errors import EndpointStoppedError, RequestRefusedError, TransientError
 from training.captions.endpoint.retry import Patience, backoff_s, message_of, outcome, retry_after_s
+from training.captions.endpoint.secrets import bare, hidden, secrets_of
 from training.captions.endpoint.settings import EndpointSettings
 
 Keep = Callable[[Answer], Awaitable[None]]
@@ -28,6 +29,7 @@ class Endpoint:
 
     def __init__(self, url: str, settings: EndpointSettings, *, seed: int = 0) -> None:
         self.url = url
+        self.name = bare(url)  # for messages
         self.settings = settings
         self.under_way = 0
         self.requests = 0  # sent, each attempt counted
@@ -42,6 +44,7 @@ class Endpoint:
         self._stopped = asyncio.Event()
         self._rng = random.Random(seed)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
+        self._secrets = secrets_of(key, url)
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s, pool=None),
@@ -100,7 +103,8 @@ class Endpoint:
                         f"no answer within {self.settings.timeout_s:g} s ({type(error).__name__})"
                     ) from error
                 except httpx.HTTPError as error:
-                    raise self._fault(f"{type(error).__name__}: {error}") from error
+                    # Its words may be the server's: a status line that is none is told whole.
+                    raise self._fault(f"{type(error).__name__}: {hidden(str(error), self._secrets)}") from error
                 self._faults_in_a_row = self._limits_in_a_row = 0
                 await keep(answer)
                 return answer
@@ -122,7 +126,8 @@ class Endpoint:
                 try:
                     return read_answer(raw)
                 except TransientError as error:
-                    raise self._fault(str(error)) from error
+                    start = hidden(raw.decode("utf-8", "replace"), self._secrets)[:80]
+                    raise self._fault(f"{error} ({len(raw)} bytes: {start!r})") from error
             status, said = inner
         else:
             status, said = response.status_code, raw.decode("utf-8", "replace")
@@ -130,13 +135,14 @@ class Endpoint:
 
     def _refusal(self, status: int, body: str, wait_s: float | None, goes_to: str = "") -> Exception:
         try:
-            said = message_of(json.loads(body))
+            said = message_of(json.loads(body), secrets=self._secrets)
         except ValueError:
-            said = message_of(body)
-        text = f"HTTP {status}: {said or 'no words'}" + (f" (to {goes_to})" if goes_to else "")
+            said = message_of(body, secrets=self._secrets)
+        text = f"HTTP {status}: {said or 'no words'}"
+        text += f" (to {hidden(goes_to, self._secrets)})" if goes_to else ""
         match outcome(status, body):
             case "stop":
-                error = EndpointStoppedError(f"{self.url}: {text}")
+                error = EndpointStoppedError(f"{self.name}: {text}")
                 self.stop(error)
                 return error
             case "refused":

@@ -138,7 +138,7 @@ class EndpointPool:
                     last = str(error)
                 self._reached |= error.sent
                 if not self._reached and time.monotonic() - self._began > options.connect_timeout_s:
-                    why = f"nothing answers at {', '.join(options.base_url)}: {last}"
+                    why = f"nothing answers at {', '.join(endpoint.name for endpoint in self.endpoints)}: {last}"
                     raise self._stop(EndpointStoppedError(why)) from error
                 self.maybe_paid_in_vain += error.sent and not error.limited and "HTTP" not in last
                 attempt += not error.limited

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
+
+from training.captions.endpoint.secrets import hidden
 
 Outcome = Literal["retry", "limited", "refused", "stop"]
 
@@ -71,10 +73,10 @@ def backoff_s(attempt: int, first_s: float, longest_s: float, rng: random.Random
     return bound * rng.uniform(0.1, 1.0)
 
 
-def message_of(body: Any, limit: int = 200) -> str:
-    """The human sentence in an error body of whatever shape."""
+def message_of(body: Any, limit: int = 200, secrets: Sequence[str] = ()) -> str:
+    """The human sentence in an error body of whatever shape, without the secrets."""
     if isinstance(body, dict):
         error = body.get("error", body)
         body = (error.get("message") or error.get("detail") or error) if isinstance(error, dict) else error
-    text = " ".join(str(body).split())
+    text = hidden(" ".join(str(body).split()), secrets)  # before it is cut, lest half a secret is left
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

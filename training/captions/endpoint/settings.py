@@ -9,6 +9,8 @@ import httpx
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from training.captions.endpoint.secrets import bare
+
 Role = Literal["annotator", "verifier", "judge"]
 MAX_TOKENS: Mapping[Role, int] = {"annotator": 512, "verifier": 4096, "judge": 4096}
 
@@ -85,9 +87,11 @@ class EndpointSettings(BaseSettings):
             try:
                 told = httpx.URL(url)
             except httpx.InvalidURL as error:
-                raise ValueError(f"{url!r} is not a URL: {error}") from error
+                # The reason quotes what it takes for a port, which may be a password's beginning.
+                why = "what stands before its @ has to be percent-encoded" if "@" in url else str(error)
+                raise ValueError(f"{bare(url)!r} is not a URL: {why}") from error
             if told.scheme not in ("http", "https") or not told.host or (told.port or 1) > 65535:
-                raise ValueError(f"{url!r} is not an http(s) URL with a host, such as http://host:8000/v1")
+                raise ValueError(f"{bare(url)!r} is not an http(s) URL with a host, such as http://host:8000/v1")
         return urls
 
     @field_validator("api_key")
