@@ -225,6 +225,18 @@ def test_captions_add_up_or_are_replaced(manifest: Path, tmp_path: Path, quick) 
     assert all(len(row["short_captions"]) == 1 for row in read_rows(tmp_path / "b.jsonl"))
 
 
+def test_what_the_input_had_is_not_counted_again(manifest: Path, tmp_path: Path, quick) -> None:
+    before = [{"text": f"Old {n}.", "kind": "short", "seed": n, "rule": "guess", "detail": ""} for n in range(4)]
+    write_rows(tmp_path / "old.jsonl", [{**row, "rejected": before} for row in read_rows(manifest)])
+    with serving() as server:
+        done = run(job(quick(server.url), long=0), tmp_path / "old.jsonl", tmp_path / "a.jsonl")
+        assert (done.tally.kept, done.tally.rejected) == (12, 0)
+        server.behave = lambda asked: completion("As an AI, I cannot hear.") if asked.body["seed"] else None
+        done = run(job(quick(server.url), short=2, long=0), tmp_path / "old.jsonl", tmp_path / "b.jsonl")
+        assert (done.tally.kept, done.tally.rejected) == (12, 12)
+    assert all(len(row["rejected"]) == 5 for row in read_rows(tmp_path / "b.jsonl"))
+
+
 def test_two_runs_of_one_output_are_refused(manifest: Path, tmp_path: Path, quick) -> None:
     out = tmp_path / "out.jsonl"
     with serving() as server:

@@ -187,7 +187,7 @@ class Pipeline:
         done = row.done()
         self.tally.clips += 1
         self.tally.kept += row.kept
-        self.tally.rejected += len(done["rejected"])
+        self.tally.rejected += row.rejected
         self.tally.failed += len(done["failed"])
         return done
 
@@ -247,7 +247,7 @@ class _Row:
         for name in ("short_captions", "long_captions", "captions", "rejected"):
             self._row[name] = [] if replace else list(row.get(name) or [])
         self._row["failed"] = []
-        self.kept = 0
+        self.kept = self.rejected = 0  # of this run; the input may have some of both
 
     def keep(self, slot: Slot, reply: Reply) -> None:
         kind, seed = slot
@@ -264,6 +264,7 @@ class _Row:
         caption = {"text": reply.text, "kind": slot[0], "seed": slot[1], "rule": rule, "detail": detail}
         # A run over its own output meets what it rejected before.
         if caption not in self._row["rejected"]:
+            self.rejected += 1
             self._row["rejected"].append(caption)
         self._learn(reply)
 
