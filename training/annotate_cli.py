@@ -16,13 +16,14 @@ from training.captions import cost
 from training.captions.annotator import Kind
 from training.captions.console import FAILED_SOME, INTERRUPTED, Watch, facts, plain_errors, say
 from training.captions.endpoint import EndpointSettings
-from training.captions.formats import Row, read_rows
+from training.captions.formats import FormatError, Row, read_rows
 from training.captions.formats.training import Shares
 from training.captions.job import Job, Pools, lengths_of
 from training.captions.llm_annotator import KNOWN
 from training.captions.pipeline import Pipeline, Plan
 from training.captions.run import Outcome, Source
 from training.captions.sampling import smallest
+from training.captions.shards import manifests_of
 from training.captions.utterance import Utterance
 from training.captions_cli import captions
 from training.judge_cli import judge
@@ -94,9 +95,9 @@ def annotate(
         if verify:
             options = EndpointSettings.of("verifier", base_url=verifier_url, model=verifier_model)
             job = replace(job, verifier=options.require("verifier"))
-        total = None
-        if not manifest.is_dir():
-            total = tell_estimate(job, manifest, audio_root)
+        if manifest.is_dir() and not ray_workers:
+            raise FormatError(f"{manifest} is a folder: only a job with --ray-workers takes one")
+        total = tell_estimate(job, manifest, audio_root)
         if estimate:
             return
         if job.annotator and _priced(job) and not yes:
@@ -140,8 +141,8 @@ async def _run(job: Job, source: Source, out: Path, ledger: Path, watch: Watch) 
 
 
 def tell_estimate(job: Job, manifest: Path, audio_root: Path | None) -> int:
-    """Prints what the run may take -> clips of the manifest."""
-    rows = read_rows(manifest, audio_root=audio_root)
+    """Prints what the run may take -> clips of the manifest, or of a folder's manifests together."""
+    rows = _rows(manifest, audio_root)
     clips, audio_s = cost.measure_manifest(rows, job.annotator.max_audio_s if job.annotator else 30.0)
     if job.annotator is not None:
         made = cost.of_annotation(clips, audio_s, job.plan.counts, job.annotator)
@@ -163,9 +164,7 @@ def fitted(manifest: Path, out: Path, audio_root: Path | None, workers: int) -> 
     path = out.with_name(f"{out.name}.bands.json")
     if path.exists():
         return path
-    files = sorted(p for p in manifest.iterdir() if p.is_file()) if manifest.is_dir() else [manifest]
-    rows: Iterator[Row] = (row for file in files for row in read_rows(file, audio_root=audio_root))
-    drawn = smallest(rows, FIT_CLIPS)
+    drawn = smallest(_rows(manifest, audio_root), FIT_CLIPS)
     say(f"fitting the bands of pitch, pace and the rest on {len(drawn)} clips")
     found = fit_bands([Utterance.of(row) for row in drawn], workers=workers)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +206,10 @@ def _scale(job: Job, manifest: Path, out: Path, audio_root: Path | None, workers
     say(f"{report.clips} clips in {out}/part-*.jsonl; read {out}/all.report.md")
     if report.failed:
         raise typer.Exit(FAILED_SOME)
+
+
+def _rows(manifest: Path, audio_root: Path | None) -> Iterator[Row]:
+    return (row for file in manifests_of(manifest) for row in read_rows(file, audio_root=audio_root))
 
 
 def _priced(job: Job) -> bool:

@@ -278,6 +278,21 @@ def test_commands_that_cannot_be_meant(manifest: Path, tmp_path: Path) -> None:
         Plan({}, {})
 
 
+def test_a_folder_is_estimated_before_anything_is_asked(clips: list[Row], tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    for number, name in enumerate(["a.jsonl", "b.jsonl.gz"]):
+        write_rows(folder / name, clips[number * 4 : number * 4 + 4])
+    (folder / "read.me").write_text("no manifest")
+    with serving() as server:
+        told = annotate(folder, tmp_path / "out", server.url, "--ray-workers", "2", "--estimate")
+        assert told.exit_code == 0
+        assert "8 (0.00 h of audio)" in told.output
+        told = annotate(folder, tmp_path / "out.jsonl", server.url)
+        assert told.exit_code == 2
+        assert "only a job with --ray-workers takes one" in told.output.replace("\n", " ")
+    assert not server.asked
+
+
 def test_a_damaged_memory_of_the_last_run_is_no_obstacle(manifest: Path, tmp_path: Path, quick) -> None:
     out = tmp_path / "out.jsonl"
     with serving() as server:

@@ -37,17 +37,22 @@ class Shard:
         return Source(path.name.split(".")[0], mark, lambda skip: islice(read_shard(self, audio_root), skip, None))
 
 
+def manifests_of(path: Path) -> list[Path]:
+    """The manifests of a folder in order, or the one that it is itself. Raises FormatError for a folder without any."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.name.endswith((".jsonl", ".jsonl.gz", ".parquet")))
+    if not files:
+        raise FormatError(f"{path} holds no manifests")
+    return files
+
+
 def plan_shards(manifest: Path, count: int) -> list[Shard]:
     """About `count` shards of a file, or one a file of a folder that holds as many or more.
 
     A gzipped file cannot be entered in the middle: it is one shard. Raises FormatError.
     """
-    if manifest.is_dir():
-        files = sorted(p for p in manifest.iterdir() if p.name.endswith((".jsonl", ".jsonl.gz", ".parquet")))
-        if not files:
-            raise FormatError(f"{manifest} holds no manifests")
-    else:
-        files = [manifest]
+    files = manifests_of(manifest)
     each = max(1, -(-count // len(files)))
     pieces = [piece for file in files for piece in _pieces(file, each)]
     return [Shard(i, str(path.absolute()), kind, a, b) for i, (path, kind, a, b) in enumerate(pieces)]
