@@ -116,12 +116,32 @@ def test_the_verifier_throws_out_what_filters_cannot_see(manifest: Path, tmp_pat
         done = run(job(options, verifier=options.model_copy(update={"model": "checker"})), manifest, out)
         again = len(server.asked)
         run(job(options, verifier=options.model_copy(update={"model": "checker"})), manifest, tmp_path / "b.jsonl")
-        assert len(server.asked) == again  # another output, the same ledger: verdicts too are paid for once
+        # Another output, the same ledger: verdicts too are paid for once, and only what was none is asked for again.
+        assert all('"passes"' in asked.text and "nasal" in described(asked) for asked in server.asked[again:])
     rules = Counter(c["rule"] for row in read_rows(out) for c in row["rejected"])
     assert rules["verifier: contradiction"] > 0
     assert rules["unverified"] > 0
     assert not any("husky" in text for row in read_rows(out) for text in row["long_captions"])
     assert done.failed == 0
+
+
+def test_another_way_of_asking_for_the_form_asks_again_for_what_was_no_verdict(
+    manifest: Path, tmp_path: Path, quick
+) -> None:
+    def behave(asked: Asked) -> dict[str, object] | None:
+        form = asked.body.get("response_format", {}).get("type")
+        return completion("It seems fine.") if '"passes"' in asked.text and form != "json_object" else None
+
+    out = tmp_path / "out.jsonl"
+    with serving(behave=behave) as server:
+        options = quick(server.url)
+        task = job(options, long=0, verifier=options.model_copy(update={"model": "checker"}))
+        assert run(task, manifest, out).tally.kept == 0
+        assert run(task, manifest, out).untouched
+        before = len(server.asked)
+        checker = options.model_copy(update={"model": "checker", "structured": "json_object"})
+        assert run(replace(task, verifier=checker), manifest, out).tally.kept == 12
+    assert len(server.asked) - before == len({described(asked) for asked in server.asked[before:]})  # no caption anew
 
 
 def test_what_fails_is_listed_and_tried_again_alone(manifest: Path, tmp_path: Path, quick) -> None:

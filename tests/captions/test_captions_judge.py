@@ -81,6 +81,23 @@ def test_one_set_needs_no_other_and_failures_are_counted(sets: tuple[Path, Path]
     assert "HTTP 400" in told
 
 
+def test_judgements_that_were_none_are_tried_again_as_it_says(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    with serving() as server:
+        server.behave = lambda asked: completion("five stars!") if "clip04" in asked.text else None
+        code, told = judge(server.url, tmp_path / "j", str(sets[0]))
+        assert code == 3
+        assert "2 judgements failed: the same command tries those again" in told
+        assert judge(server.url, tmp_path / "j", str(sets[0]))[0] == 3
+        server.behave = lambda asked: None
+        before = len(server.asked)
+        assert judge(server.url, tmp_path / "j", str(sets[0]))[0] == 0
+        assert len(server.asked) == before + 2
+        assert judge(server.url, tmp_path / "j", str(sets[0]))[0] == 0
+        assert len(server.asked) == before + 2
+    # Under keys of their own: a gateway that keeps answers by key would give the old ones.
+    assert max(server.attempts.values()) == 1
+
+
 def test_what_cannot_be_judged_is_said_before_anything_is_asked(sets: tuple[Path, Path], tmp_path: Path) -> None:
     with serving() as server:
         code, told = judge(server.url, tmp_path / "j", str(sets[0]), str(sets[0]))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from training.captions import structured
 from training.captions.annotator import AnnotatorError
 from training.captions.asking import NoVerdictError
 from training.captions.book import PROMPTS, Prompt, PromptError
-from training.captions.endpoint import EndpointPool, EndpointSettings
+from training.captions.endpoint import EndpointPool, EndpointSettings, EndpointStoppedError
 from training.captions.judging.judge import Grade
 from training.captions.ledger import Ledger
 from training.captions.verifier import Verdict, Verifier
@@ -105,6 +106,29 @@ def test_a_model_that_never_gives_a_verdict_and_one_that_is_down(tmp_path: Path,
     with serving(behave=lambda asked: "500") as server:
         (error,) = verdicts(quick(server.url, attempts=2), tmp_path / "m.sqlite", ["a voice"])
         assert isinstance(error, AnnotatorError)
+
+
+def test_no_verdict_is_asked_for_once_in_a_start_and_again_in_the_next(tmp_path: Path, quick) -> None:
+    async def one_after_the_other(url: str) -> None:
+        with closing(Ledger(tmp_path / "l.sqlite")) as book:
+            async with EndpointPool(quick(url)) as pool:
+                verifier = Verifier(pool, book)
+                for _ in range(2):
+                    with pytest.raises(NoVerdictError):
+                        await verifier.verdict("a voice")
+
+    with serving(behave=lambda asked: completion("It seems fine to me.")) as server:
+        for start in (1, 2):
+            asyncio.run(one_after_the_other(server.url))
+            assert len(server.asked) == 3 * start
+        # A start that was killed in the middle goes on with the seeds that are left, as one that was not.
+        server.behave = lambda asked: "401" if len(server.asked) > 7 else completion("Fine.")
+        with pytest.raises(EndpointStoppedError):
+            asyncio.run(one_after_the_other(server.url))
+        server.behave = lambda asked: None
+        (verdict,) = verdicts(quick(server.url), tmp_path / "l.sqlite", ["a voice"])
+    assert isinstance(verdict, Verdict)
+    assert [asked.body["seed"] for asked in server.asked[6:]] == [0, 1, 1]
 
 
 def test_prompts_are_whole_and_their_hash_follows_what_is_asked(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A question whose answer must be JSON of a known shape: paid for once, asked again only while it is malformed."""
+"""A question whose answer must be JSON of a known shape: paid for once, asked again only where it is malformed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from pydantic import BaseModel
 
@@ -19,7 +20,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class NoVerdictError(RuntimeError):
-    """The model answered, but never in the wanted shape: asking again would bring the same answers from the ledger."""
+    """The model answered, but never in the wanted shape. This start asks no more; a later one does, and pays again."""
 
 
 def sampling(options: EndpointSettings) -> tuple[float, float, int, str]:
@@ -40,8 +41,8 @@ class Asker:
     ) -> T:
         """The first of the seeds' answers that has the shape, from the ledger where it is there.
 
-        `subject` and `prompt` are hashes of what is asked about and of how. Raises NoVerdictError, AnnotatorError or
-        EndpointStoppedError.
+        Answers of an earlier start of which none has the shape count as none. `subject` and `prompt` are hashes of
+        what is asked about and of how. Raises NoVerdictError, AnnotatorError or EndpointStoppedError.
         """
         questions = [Question(subject, prompt, self.settings.model, seed) for seed in seeds]
         task = self._under_way.get(questions[0])
@@ -54,26 +55,30 @@ class Asker:
 
     async def _ask(self, shape: type[T], messages: Sequence[Mapping[str, Any]], questions: Sequence[Question]) -> T:
         fault = ""
-        for question in questions:
-            told = (await asyncio.to_thread(self._ledger.get_many, [question])).get(question)
-            if told is None:
-                more = structured.request_of(shape, self.settings)
-                keep = partial(_record, self._ledger, question)
-                try:
-                    answer = await self._chat.ask(messages, seed=question.seed, key=question.key(), keep=keep, **more)
-                except (RequestRefusedError, AnswerError) as error:
-                    raise AnnotatorError(str(error)) from error
-                told = _told(answer)
+        known = await asyncio.to_thread(self._ledger.get_many, questions)
+        for told in (known[question] for question in questions if question in known):
             try:
                 return structured.read(shape, told["text"])
+            except structured.ShapeError as error:
+                fault = str(error)
+        left = {question: question.key() for question in questions if question not in known}
+        if not left:
+            # What made them malformed may be mended by now. Those of this start would only be paid for again.
+            gone = await asyncio.to_thread(self._ledger.forget_earlier, questions)
+            # A gateway that has the malformed answer in its store must not take the question for a repeat.
+            left = {question: uuid4().hex for question in questions if question in gone}
+        more = structured.request_of(shape, self.settings)
+        for question, key in left.items():
+            keep = partial(_record, self._ledger, question)
+            try:
+                answer = await self._chat.ask(messages, seed=question.seed, key=key, keep=keep, **more)
+                return structured.read(shape, answer.text)
+            except (RequestRefusedError, AnswerError) as error:
+                raise AnnotatorError(str(error)) from error
             except structured.ShapeError as error:
                 fault = str(error)
         raise NoVerdictError(f"{len(questions)} answers without a verdict; the last: {fault}")
 
 
-def _told(answer: Answer) -> dict[str, Any]:
-    return {"text": answer.text, "finish": answer.finish}
-
-
 async def _record(ledger: Ledger, question: Question, answer: Answer) -> None:
-    await ledger.put(question, _told(answer))
+    await ledger.put(question, {"text": answer.text, "finish": answer.finish})

@@ -55,6 +55,7 @@ class Ledger:
         """Opens or creates the file. Raises LedgerLockedError, or sqlite3.DatabaseError for a file of another kind."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._opened_at = time.time()
         self._lock: TextIO = path.with_name(f"{path.name}.lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,6 +83,17 @@ class Ledger:
                 rows = self._db.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part)  # noqa: S608
                 found.update({keys[key]: json.loads(answer) for key, answer in rows})
         return found
+
+    def forget_earlier(self, questions: Sequence[Question]) -> set[Question]:
+        """Drops the answers that were recorded before this start -> their questions, which can be asked anew."""
+        keys = {bytes.fromhex(question.key()): question for question in questions}
+        marks = ",".join("?" * len(keys))
+        with self._db_lock:
+            gone = self._db.execute(
+                f"DELETE FROM answers WHERE key IN ({marks}) AND at < ? RETURNING key",  # noqa: S608
+                [*keys, self._opened_at],
+            ).fetchall()
+        return {keys[key] for (key,) in gone}
 
     async def put(self, question: Question, answer: dict[str, Any]) -> None:
         """Records an answer durably. Answers that arrive together share one commit."""

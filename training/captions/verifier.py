@@ -46,7 +46,8 @@ class Verifier:
     def identity(self) -> str:
         """Model, prompt and settings: part of a run's fingerprint."""
         settings = self._asker.settings
-        return self._prompt.hash(settings.model, *asking.sampling(settings), self._seed)
+        # How the form is asked for decides which answers have it, though not what is paid for again.
+        return self._prompt.hash(settings.model, *asking.sampling(settings), settings.structured, self._seed)
 
     async def verdict(self, caption: str) -> Verdict:
         """The verdict on one caption, from the ledger where it has one. Raises AnnotatorError or NoVerdictError."""
