@@ -1,10 +1,13 @@
 """A bundle carries its proof, refuses what fails it, and answers the same however its inputs are batched."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +30,7 @@ from model_export.windows import plan_runs, plan_windows, pool_windows
 from training.checkpoint import Card
 from training.model import Clsp
 
+ROOT = Path(__file__).parents[2]
 QUICK = Scope(lengths_s=(0.25, 0.5, 1.0), library=20)
 FORMS = [("fp32", "fp32"), ("fp16", "fp16"), ("int8", "fp32"), ("int8", "int8"), ("int16", "int16")]
 
@@ -77,6 +81,28 @@ def test_bundles_do_not_depend_on_the_batch(bundle: Bundle) -> None:
     texts = ["A calm man.", "a woman whispers softly and slowly, sounding tired", "x"]
     words = np.concatenate([runtime.embed_text([text]) for text in texts])
     assert ((runtime.embed_text(texts) * words).sum(1) >= 0.99999).all()
+
+
+def assert_plain_script_agrees(bundle: Bundle, scratch: Path) -> None:
+    clip, captions = voiced_sound(1.3, 5), ["A calm older man.", "the speaker whispers softly."]
+    soundfile.write(scratch / "clip.wav", clip, 16000, subtype="FLOAT")
+    script = [sys.executable, ROOT / "docs" / "plain_onnx.py", bundle.path, scratch / "clip.wav", *captions]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    runtime = BundleRuntime(bundle, threads=1)
+    expected = runtime.embed_text(captions) @ runtime.embed_speech([clip])[0]
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert [caption for _, caption in lines] == captions
+    np.testing.assert_allclose([float(cosine) for cosine, _ in lines], expected, atol=2e-4)
+
+
+def test_the_plain_script_agrees_with_the_service(bundle: Bundle, tmp_path: Path) -> None:
+    assert_plain_script_agrees(bundle, tmp_path)
+
+
+def test_the_plain_script_agrees_on_the_bundle_that_ships(tmp_path: Path) -> None:
+    """Weights in int8 and sums in float32, and a tokenizer's file that asks for padding."""
+    assert_plain_script_agrees(Bundle.load(ROOT / "models" / "clsp-small"), tmp_path)
 
 
 def test_long_text_is_cut_and_said_so(bundle: Bundle, zipformer: Clsp) -> None:

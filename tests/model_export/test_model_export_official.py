@@ -199,7 +199,7 @@ def test_command_writes_a_bundle_that_plain_onnx_runtime_opens(folder: Path, ref
 def test_plain_script_is_short_and_uses_nothing_of_ours() -> None:
     text = (ROOT / "docs" / "plain_onnx.py").read_text()
     body = [line for line in text.splitlines() if line and not line.startswith(("import", "from", '"""'))]
-    assert len(body) <= 15
+    assert len(body) <= 17
     assert not any(room in text for room in ("service", "index", "model_export", "training"))
 
 
