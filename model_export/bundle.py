@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,10 +179,3 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> Bundle:
     partial.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
     partial.replace(folder / MANIFEST)
     return Bundle.load(folder)
-
-
-def replace_folder(staged: Path, target: Path) -> None:
-    """Put a finished bundle in place of an older one."""
-    if target.exists():
-        shutil.rmtree(target)
-    staged.replace(target)

@@ -15,11 +15,12 @@ from model_export.amend import load_to_amend
 from model_export.bundle import TOKENIZER, Bundle, BundleError
 from model_export.export import export_bundle
 from model_export.official import load_official, load_tokenizer, official_card
+from model_export.place import check_place
 from model_export.runtime import Vectors
 from model_export.strangers import KEY, add_left_out, read_left_out
-from model_export.verify import LENGTHS_S, LIBRARY, Scope, VerificationError
+from model_export.verify import LENGTHS_S, LIBRARY, Scope
 from training.audio import load_clip
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.checkpoint import load_checkpoint
 from training.model import ClspConfig
 
 console = Console(stderr=True)
@@ -47,7 +48,7 @@ def _export() -> None:
 @export_app.command("checkpoint")
 def export_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="folder that `clsp train` wrote")],
-    out: Annotated[Path, typer.Option(help="folder of the bundle; an older bundle there is replaced")],
+    out: Annotated[Path, typer.Option(help="folder of the bundle, new or empty; an older bundle there is replaced")],
     precision: Annotated[Weights, typer.Option(help="how weights are stored")] = Weights.INT8,
     arithmetic: Annotated[Weights, typer.Option(help=ARITHMETIC)] = Weights.FP32,
     text_arithmetic: Annotated[Weights | None, typer.Option(help="the text tower's, if another")] = None,
@@ -55,6 +56,7 @@ def export_checkpoint(
     left_out: Annotated[Path | None, LEFT_OUT] = None,
 ) -> None:
     """Export a checkpoint of our own training."""
+    check_place(out, (checkpoint, speech, left_out))
     model, tokenizer, card = load_checkpoint(checkpoint)
     if left_out:
         card.provenance[KEY] = read_left_out(left_out).model_dump()
@@ -89,7 +91,7 @@ def export_card(
 @export_app.command("official")
 def export_official(
     checkpoint: Annotated[Path, typer.Option(help="folder with model.safetensors, sharded or not, and a tokenizer")],
-    out: Annotated[Path, typer.Option(help="folder of the bundle; an older bundle there is replaced")],
+    out: Annotated[Path, typer.Option(help="folder of the bundle, new or empty; an older bundle there is replaced")],
     precision: Annotated[Weights, typer.Option(help="how weights are stored")] = Weights.FP32,
     arithmetic: Annotated[Weights | None, typer.Option(help=ARITHMETIC + "; by default the precision's own")] = None,
     tokenizer: Annotated[
@@ -105,6 +107,7 @@ def export_official(
 ) -> None:
     """Export the released CLSP checkpoint (safetensors; none of its code is run)."""
     try:
+        check_place(out, (checkpoint, tokenizer, config, speech))
         shape = ClspConfig.from_recipe_json(config) if config else ClspConfig()
         words = load_tokenizer(tokenizer or checkpoint, shape.text)
         model = load_official(checkpoint, shape)
@@ -125,7 +128,7 @@ def export_official(
                 scope=scope,
                 say=print_peak,
             )
-    except (CheckpointError, VerificationError, ValidationError, OSError) as error:
+    except (ValueError, OSError) as error:
         console.print(f"[red]not exported[/red] {error}", highlight=False)
         raise typer.Exit(1) from error
     print_peak("done")

@@ -20,11 +20,11 @@ from model_export.bundle import (
     BundleManifest,
     Calibration,
     file_entries,
-    replace_folder,
     write_manifest,
 )
 from model_export.forms import raised_inputs
 from model_export.model_card import model_card
+from model_export.place import check_place, replace_bundle, settle
 from model_export.presets import PRESETS, REFERENCE_CAPTIONS
 from model_export.quantize import Form, Precision, export_tower
 from model_export.rounding import Rounding, measure_rounding, stays_float
@@ -54,12 +54,16 @@ def export_bundle(
     `precision` is how weights are stored, `arithmetic` what sums are made in: fp32, or the precision's own (fp16 for a
     GPU, int8 for a CPU); `text_arithmetic` is the text tower's, where it is another. `speech` are real clips (16 kHz)
     to verify with, besides synthetic ones, and `scope` says how many of those. Raises VerificationError when the
-    graphs are not the model, ValueError where precision and arithmetic do not go together; `out` is then as before.
+    graphs are not the model, BundleError where `out` holds anything but a bundle, ValueError where precision and
+    arithmetic do not go together; `out` is then as before.
     """
+    check_place(out)
     form = Form(precision, arithmetic)
     text_form = Form(precision, text_arithmetic or arithmetic)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    place = out.resolve()  # of a link, the folder that it names: the link stays
+    place.parent.mkdir(parents=True, exist_ok=True)
+    settle(place)
+    staged = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         rounding = {}
         if "int8" in (form.arithmetic, text_form.arithmetic):
@@ -106,10 +110,10 @@ def export_bundle(
         if rounding:
             report["float32_layers"] = kept
         write_manifest(staged, draft.model_copy(update={"verification": report}))
-        replace_folder(staged, out)
+        staged.chmod(0o755)
+        replace_bundle(staged, place)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    out.chmod(0o755)
     return Bundle.load(out)
 
 

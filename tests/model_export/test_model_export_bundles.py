@@ -1,5 +1,7 @@
 """A bundle carries its proof, refuses what fails it, and answers the same however its inputs are batched."""
 
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from model_export.bundle import Bundle, BundleError
 from model_export.export import export_bundle
 from model_export.official import load_tokenizer
+from model_export.place import settle
 from model_export.quantize import Precision
 from model_export.runtime import BundleRuntime, arithmetic
 from model_export.verify import (
@@ -136,6 +139,51 @@ def test_a_wrong_graph_is_refused_with_the_place(
     (out / "text.onnx").write_bytes(b"")
     with pytest.raises(BundleError, match=r"text\.onnx"):
         Bundle.load(out)
+
+
+# The process ends at a step of the folders' exchange: Python announces each before it is taken.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from model_export.place import replace_bundle
+steps = iter(range(int(sys.argv[3])))
+def look(event, arguments):
+    if event in ("os.rename", "shutil.rmtree", "os.remove") and next(steps, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(look)
+replace_bundle(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("steps", range(5))
+def test_a_replacement_that_is_killed_leaves_one_bundle_whole(steps: int, tmp_path: Path) -> None:
+    old, new = tmp_path / "bundle", tmp_path / ".bundle-new"
+    shutil.copytree(ROOT / "models" / "clsp-small", old)
+    shutil.copytree(ROOT / "models" / "clsp-small", new)
+    (new / "LICENCE").write_text("of the new one alone")
+    script = [sys.executable, "-c", KILLED, str(new), str(old), str(steps)]
+    assert subprocess.run(script, cwd=ROOT).returncode == -signal.SIGKILL
+    settle(old)
+    assert Bundle.load(old)
+    assert (old / "LICENCE").exists() == (steps >= 2), "the new one is there once it was renamed"
+    assert {path.name for path in tmp_path.iterdir()} - {new.name} == {"bundle"}, "what was set aside is gone"
+
+
+def test_only_a_bundle_is_replaced(zipformer: Clsp, tokenizer: Path, card: Card, tmp_path: Path) -> None:
+    thesis, note, link = tmp_path / "thesis", tmp_path / "note", tmp_path / "current"
+    (thesis / "chapters").mkdir(parents=True)
+    note.write_text("a file")
+    for out, words in ((thesis, r"thesis holds files and no bundle\.json"), (note, "note is a file")):
+        with pytest.raises(BundleError, match=words):
+            export_bundle(zipformer, tokenizer, card, out, precision="fp32", scope=QUICK, say=str)
+    assert (thesis / "chapters").is_dir() and note.read_text() == "a file"
+    (thesis / "chapters").rmdir()
+    link.symlink_to(thesis)
+    for _ in range(2):  # into an empty folder, and in place of a bundle
+        export_bundle(zipformer, tokenizer, card, link, precision="fp32", scope=QUICK, say=str)
+        assert link.is_symlink() and Bundle.load(thesis)
+    assert thesis.stat().st_mode & 0o777 == 0o755
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "note", "thesis"]
 
 
 def test_the_text_tower_may_have_sums_of_its_own(zipformer: Clsp, tokenizer: Path, card: Card, tmp_path: Path) -> None:

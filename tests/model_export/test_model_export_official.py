@@ -214,6 +214,25 @@ def test_command_explains_a_refusal(folder: Path, tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.parametrize("place", ["", "roberta-base", "..", "bundle"])
+def test_what_is_read_is_never_written_over(
+    copied: Path, reference: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where a bundle lies that would be replaced."""
+    monkeypatch.setattr(cli, "console", Console(stderr=True, width=1000))
+    (copied.parent / "bundle.json").write_text("{}")
+    before = sorted(copied.parent.rglob("*"))
+    config = ["--config", str(reference / "config_small.json"), "--library", "20", "--longest-s", "1"]
+    options = ["official", "--checkpoint", str(copied), "--out", str(copied / place), *config]
+    done = CliRunner().invoke(export_app, options)
+    assert done.exit_code == 1
+    assert "which is read for the bundle: name another folder" in done.stderr
+    assert sorted(copied.parent.rglob("*")) == before
+    ours = CliRunner().invoke(export_app, ["checkpoint", str(copied), "--out", str(copied / place)])
+    assert isinstance(ours.exception, BundleError)
+    assert sorted(copied.parent.rglob("*")) == before
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
