@@ -48,7 +48,11 @@ class Cosines:
     norm_error: float = 0.0
 
     def add(self, names: Sequence[str], theirs: Wave, ours: Wave) -> None:
-        """Compare embeddings [N, D], one name a row."""
+        """Compare embeddings [N, D], one name a row. Raises VerificationError, naming those that are not finite."""
+        for side, vectors in (("torch modules give", theirs), ("exported graphs give", ours)):
+            odd = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).all()]
+            if odd:
+                raise VerificationError(f"the {side} embeddings that are not finite: {'; '.join(_listed(odd))}")
         self.rows += zip(names, _cosines(theirs, ours).tolist(), strict=True)
         self.largest_difference = max(self.largest_difference, float(np.abs(theirs - ours).max()))
         self.norm_error = max(self.norm_error, float(np.abs(np.linalg.norm(ours, axis=1) - 1).max()))
@@ -71,9 +75,8 @@ class Cosines:
 
     def below(self, floor: float) -> list[str]:
         """The cases under a floor, lowest first."""
-        low = sorted((cosine, name) for name, cosine in self.rows if cosine < floor)
-        more = [f"and {len(low) - LISTED} more"] if len(low) > LISTED else []
-        return [f"{name}: {cosine:.6f}" for cosine, name in low[:LISTED]] + more
+        low = sorted((cosine, name) for name, cosine in self.rows if not cosine >= floor)
+        return _listed([f"{name}: {cosine:.6f}" for cosine, name in low])
 
 
 def voiced_sound(seconds: float, seed: int, rate: int = 16000) -> Wave:
@@ -157,13 +160,16 @@ def verify(
 
 
 def refuse_below(towers: dict[str, Cosines], floor: float, alone_vs_batch: float, precision: str) -> None:
-    """Raise VerificationError, naming the cases, when a tower's 1st percentile or the batch's cosine is too low."""
+    """Raise VerificationError, naming the cases, when a tower's 1st percentile or the batch's cosine is too low.
+
+    What is no number is below any floor.
+    """
     low = []
     for tower, cosines in towers.items():
-        if cosines.percentile() < floor:
+        if not cosines.percentile() >= floor:
             where = "; ".join(cosines.below(floor))
             low.append(f"{tower} has cosine {cosines.percentile():.6f} at the 1st percentile ({where})")
-    if alone_vs_batch < BATCH_FLOOR:
+    if not alone_vs_batch >= BATCH_FLOOR:
         low.append(f"alone against batch: cosine {alone_vs_batch:.7f} below {BATCH_FLOOR}")
     if low:
         raise VerificationError(f"below the floor {floor} for {precision}: " + "; ".join(low))
@@ -174,6 +180,11 @@ def top_overlap(theirs: NDArray[np.floating], ours: NDArray[np.floating], top: i
     pairs = zip(np.argsort(-theirs, axis=1)[:, :top], np.argsort(-ours, axis=1)[:, :top], strict=True)
     shares = [len(np.intersect1d(a, b)) / min(top, theirs.shape[1]) for a, b in pairs]
     return round(float(np.mean(shares)), 4)
+
+
+def _listed(lines: list[str]) -> list[str]:
+    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return lines[:LISTED] + more
 
 
 def _cosines(a: Wave, b: Wave) -> Wave:

@@ -1,5 +1,6 @@
 """A bundle carries its proof, refuses what fails it, and answers the same however its inputs are batched."""
 
+import math
 import shutil
 import signal
 import subprocess
@@ -215,6 +216,19 @@ def test_the_floor_is_at_the_first_percentile() -> None:
         refuse_below({"speech": good}, 0.99, 0.999, "int8")
     few = Cosines([("clip", 1.0)] * 5 + [("odd", 0.5)])
     assert few.percentile() == 0.5
+
+
+def test_what_is_no_number_is_below_every_floor() -> None:
+    good = Cosines([("clip", 1.0)] * 3)
+    for cosines in (Cosines([("clip", 1.0)] * 300 + [("odd", math.nan)]), Cosines([("odd", math.nan)])):
+        with pytest.raises(VerificationError, match=r"speech has cosine nan .*odd: nan"):
+            refuse_below({"speech": cosines}, 0.99, 1.0, "int8")
+    with pytest.raises(VerificationError, match="alone against batch: cosine nan"):
+        refuse_below({"speech": good}, 0.99, math.nan, "int8")
+    fine, broken = np.eye(2, dtype=np.float32), np.float32([[1, 0], [0, np.inf]])
+    for theirs, ours, side in ((broken, fine, "torch modules"), (fine, broken, "exported graphs")):
+        with pytest.raises(VerificationError, match=f"the {side} give embeddings that are not finite: two"):
+            Cosines().add(["one", "two"], theirs, ours)
 
 
 def test_top_overlap_counts_what_rankings_share() -> None:

@@ -214,6 +214,20 @@ def test_command_explains_a_refusal(folder: Path, tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "bundle").exists()
 
 
+def test_graphs_that_give_no_numbers_are_refused(copied: Path, reference: Path, tmp_path: Path) -> None:
+    """Weights that float32 holds, and float16 doesn't."""
+    index = json.loads((copied / "model.safetensors.index.json").read_text())
+    shard = copied / index["weight_map"]["model.audio_projection.0.weight"]
+    held = load_file(shard)
+    held["model.audio_projection.0.weight"] *= 1e6
+    save_file(held, shard)
+    config = ("--config", str(reference / "config_small.json"), "--longest-s", "1", "--library", "20")
+    done = export(copied, tmp_path / "bundle", "--precision", "fp16", *config)
+    assert done.returncode == 1
+    assert "the exported graphs give embeddings that are not finite: 0.25 s alone; " in " ".join(done.stderr.split())
+    assert not (tmp_path / "bundle").exists()
+
+
 @pytest.mark.parametrize("place", ["", "roberta-base", "..", "bundle"])
 def test_what_is_read_is_never_written_over(
     copied: Path, reference: Path, place: str, monkeypatch: pytest.MonkeyPatch
