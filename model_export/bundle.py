@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from model_export.windows import check_windows
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -94,6 +96,11 @@ class BundleManifest(BaseModel):
         if value != FORMAT_VERSION:
             raise ValueError(f"format {value} is not the format {FORMAT_VERSION} that this release reads")
         return value
+
+    @model_validator(mode="after")
+    def _all_is_heard(self) -> "BundleManifest":
+        check_windows(sample_rate=self.sample_rate, window_s=self.window_s, hop_s=self.hop_s)
+        return self
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from model_export.place import check_place
 from model_export.runtime import Vectors
 from model_export.strangers import KEY, add_left_out, read_left_out
 from model_export.verify import LENGTHS_S, LIBRARY, Scope
+from model_export.windows import check_windows
 from training.audio import load_clip
 from training.checkpoint import load_checkpoint
 from training.model import ClspConfig
@@ -102,12 +103,13 @@ def export_official(
     library: Annotated[int, typer.Option(help="clips that rankings are compared on", min=20)] = LIBRARY,
     longest_s: Annotated[float, typer.Option(help="longest sound to verify with, s", min=1)] = max(LENGTHS_S),
     window_s: Annotated[float, typer.Option(help="longest piece that is embedded at once, s")] = 30.0,
-    hop_s: Annotated[float, typer.Option(help="distance of windows in longer clips, s")] = 15.0,
+    hop_s: Annotated[float, typer.Option(help="distance of windows in longer clips, s; at most --window-s")] = 15.0,
     name: Annotated[str, typer.Option(help="the bundle's name")] = "clsp",
 ) -> None:
     """Export the released CLSP checkpoint (safetensors; none of its code is run)."""
     try:
         check_place(out, (checkpoint, tokenizer, config, speech))
+        check_windows(window_s=window_s, hop_s=hop_s)
         shape = ClspConfig.from_recipe_json(config) if config else ClspConfig()
         words = load_tokenizer(tokenizer or checkpoint, shape.text)
         model = load_official(checkpoint, shape)

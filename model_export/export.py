@@ -30,6 +30,7 @@ from model_export.quantize import Form, Precision, export_tower
 from model_export.rounding import Rounding, measure_rounding, stays_float
 from model_export.runtime import BundleRuntime, load_tokenizer
 from model_export.verify import EVERYTHING, Scope, verify, voiced_sound
+from model_export.windows import check_windows
 from training.checkpoint import Card
 from training.model import Clsp
 
@@ -55,9 +56,10 @@ def export_bundle(
     GPU, int8 for a CPU); `text_arithmetic` is the text tower's, where it is another. `speech` are real clips (16 kHz)
     to verify with, besides synthetic ones, and `scope` says how many of those. Raises VerificationError when the
     graphs are not the model, BundleError where `out` holds anything but a bundle, ValueError where precision and
-    arithmetic do not go together; `out` is then as before.
+    arithmetic do not go together, or the card's windows do not cover a clip; `out` is then as before.
     """
     check_place(out)
+    check_windows(window_s=card.window_s, hop_s=card.hop_s)
     form = Form(precision, arithmetic)
     text_form = Form(precision, text_arithmetic or arithmetic)
     place = out.resolve()  # of a link, the folder that it names: the link stays

@@ -1,5 +1,6 @@
 """How long audio is cut, run and pooled: pure functions, the same for export and service."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,10 +9,19 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 
 
+def check_windows(*, window_s: float, hop_s: float, sample_rate: int = 16000) -> None:
+    """Raise ValueError unless windows of `window_s` at each `hop_s` cover a clip."""
+    if not 1 / sample_rate <= hop_s <= window_s < math.inf:
+        raise ValueError(
+            f"windows of {window_s:g} s every {hop_s:g} s do not cover a clip: hop_s is at least a sample and at most "
+            "window_s, or audio would never be heard"
+        )
+
+
 def plan_windows(
     samples: int, *, sample_rate: int, window_s: float, hop_s: float, min_s: float
 ) -> list[tuple[int, int]]:
-    """Cut a clip of `samples` into [start, stop) sample ranges that cover all of it.
+    """Cut a clip of `samples` into [start, stop) sample ranges that cover all of it, where `check_windows` has passed.
 
     A clip no longer than a window is one range. Otherwise a window starts each hop; the last one ends with the clip
     and starts early enough to hold at least `min_s`. Raises ValueError when there is nothing to cut.

@@ -1,10 +1,12 @@
 """A bundle carries its proof, refuses what fails it, and answers the same however its inputs are batched."""
 
+import json
 import math
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +187,19 @@ def test_only_a_bundle_is_replaced(zipformer: Clsp, tokenizer: Path, card: Card,
         assert link.is_symlink() and Bundle.load(thesis)
     assert thesis.stat().st_mode & 0o777 == 0o755
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "note", "thesis"]
+
+
+def test_a_hop_is_at_most_a_window(zipformer: Clsp, tokenizer: Path, card: Card, tmp_path: Path) -> None:
+    """At an export, before any work, and of a bundle that was written when nobody looked."""
+    said: list[str] = []
+    with pytest.raises(ValueError, match="windows of 10 s every 12 s do not cover a clip"):
+        export_bundle(zipformer, tokenizer, replace(card, hop_s=12.0), tmp_path / "out", scope=QUICK, say=said.append)
+    assert not said and not list(tmp_path.iterdir())
+    old = Path(shutil.copytree(ROOT / "models" / "clsp-small", tmp_path / "old"))
+    manifest = json.loads((old / "bundle.json").read_text())
+    (old / "bundle.json").write_text(json.dumps(manifest | {"hop_s": 30.0}))
+    with pytest.raises(BundleError, match=r"old/bundle\.json: .*windows of 10 s every 30 s do not cover a clip"):
+        Bundle.load(old)
 
 
 def test_the_text_tower_may_have_sums_of_its_own(zipformer: Clsp, tokenizer: Path, card: Card, tmp_path: Path) -> None:

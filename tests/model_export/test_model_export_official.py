@@ -228,6 +228,17 @@ def test_graphs_that_give_no_numbers_are_refused(copied: Path, reference: Path, 
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.parametrize(("window", "hop"), [("2", "5"), ("10", "nan"), ("10", "0"), ("inf", "5"), ("10", "1e-9")])
+def test_windows_that_leave_audio_unheard_are_refused(
+    folder: Path, tmp_path: Path, window: str, hop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "console", Console(stderr=True, width=1000))
+    where = ["--checkpoint", str(folder), "--out", str(tmp_path / "bundle")]
+    done = CliRunner().invoke(export_app, ["official", *where, "--window-s", window, "--hop-s", hop])
+    assert done.exit_code == 1
+    assert f"windows of {window} s every {float(hop):g} s do not cover a clip" in done.stderr
+
+
 @pytest.mark.parametrize("place", ["", "roberta-base", "..", "bundle"])
 def test_what_is_read_is_never_written_over(
     copied: Path, reference: Path, place: str, monkeypatch: pytest.MonkeyPatch

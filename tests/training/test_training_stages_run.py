@@ -193,6 +193,11 @@ def test_targets_are_a_regular_expression(tokenizer: Path) -> None:
         stage_recipe(tokenizer, towers={"speech": {"tune": "lora", "targets": "("}})
 
 
+def test_windows_that_would_leave_audio_unheard_are_refused_before_training(tokenizer: Path) -> None:
+    with pytest.raises(ValueError, match="hop_s 15 above window_s 10 would leave audio unheard"):
+        stage_recipe(tokenizer, window={"window_s": 10.0})
+
+
 def test_towers_move_at_their_own_rates(manifest: Path, tokenizer: Path, tmp_path: Path) -> None:
     towers = {"speech": {"tune": "full", "lr_scale": 0.01}, "text": {"tune": "frozen"}}
     recipe = stage_recipe(tokenizer, towers=towers, stage={"number": 2, "steps": 2}, run={"ema": 0.0})

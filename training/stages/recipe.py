@@ -145,9 +145,15 @@ class RunPart(_Part):
 class WindowPart(_Part):
     """How the exported bundle cuts long recordings, seconds."""
 
-    window_s: float = 30.0
-    hop_s: float = 15.0
-    min_s: float = 0.25
+    window_s: float = Field(30.0, gt=0, allow_inf_nan=False)
+    hop_s: float = Field(15.0, gt=0)
+    min_s: float = Field(0.25, gt=0)
+
+    @model_validator(mode="after")
+    def _all_is_heard(self) -> "WindowPart":
+        if not self.hop_s <= self.window_s:
+            raise ValueError(f"hop_s {self.hop_s:g} above window_s {self.window_s:g} would leave audio unheard")
+        return self
 
 
 class StageRecipe(_Part):
