@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from soundfile import LibsndfileError
 
 from model_export.amend import load_to_amend
 from model_export.bundle import TOKENIZER, Bundle, BundleError
@@ -145,7 +146,10 @@ def read_speech(folder: Path | None, most: int, longest_s: float) -> list[Vector
     if not paths:
         raise typer.BadParameter(f"{folder} holds no audio ({', '.join(sorted(AUDIO))})", param_hint="--speech")
     step = max(1.0, len(paths) / most)
-    return [load_clip(paths[int(i * step)], longest_s) for i in range(min(most, len(paths)))]
+    try:
+        return [load_clip(paths[int(i * step)], longest_s) for i in range(min(most, len(paths)))]
+    except LibsndfileError as error:
+        raise ValueError(f"--speech: {error}") from error
 
 
 def print_peak(step: str) -> None:

@@ -60,6 +60,7 @@ def export_bundle(
     """
     check_place(out)
     check_windows(window_s=card.window_s, hop_s=card.hop_s)
+    calibration = Calibration.model_validate(card.calibration)
     form = Form(precision, arithmetic)
     text_form = Form(precision, text_arithmetic or arithmetic)
     place = out.resolve()  # of a link, the folder that it names: the link stays
@@ -100,7 +101,7 @@ def export_bundle(
             max_tokens=model.config.text.max_tokens,
             precision=precision,
             logit_scale=math.exp(model.logit_scale.item()),
-            calibration=Calibration.model_validate(card.calibration),
+            calibration=calibration,
             presets=card.presets or PRESETS,
             reference_captions=REFERENCE_CAPTIONS,
             files=file_entries(staged),

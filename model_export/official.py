@@ -1,11 +1,11 @@
 """The released CLSP checkpoint read as data: safetensors and a tokenizer, no code of theirs, weights in memory once."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
@@ -22,6 +22,10 @@ LISTED = 20  # keys that one line of a refusal names
 SPECIAL = ("<s>", "<pad>", "</s>")
 
 Shape = tuple[int, ...]
+
+
+class _Index(BaseModel):
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,10 @@ def find_tensors(folder: Path) -> dict[str, Path]:
     """
     if (folder / INDEX).is_file():
         try:
-            names: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / INDEX} has no weight_map that can be read: {error}") from error
+            names = _Index.model_validate_json((folder / INDEX).read_bytes()).weight_map
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+            raise CheckpointError(f"{folder / INDEX} has no weight_map that can be read: {why}") from error
         places = {key: folder / Path(name).name for key, name in names.items()}
         absent = sorted({file.name for file in places.values() if not file.is_file()})
         if absent:

@@ -4,13 +4,17 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from training.model import Clsp, ClspConfig, build_model
 
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "card.json"
+Read = TypeVar("Read")
 
 
 class CheckpointError(ValueError):
@@ -21,11 +25,12 @@ class CheckpointError(ValueError):
 class Card:
     """What a checkpoint says of itself; the bundle carries it on."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
     name: str
     version: str
     licence: str
     provenance: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, float] = field(default_factory=lambda: {"scale": 10.0, "bias": -3.0})
+    calibration: dict[str, Any] = field(default_factory=lambda: {"scale": 10.0, "bias": -3.0})
     window_s: float = 10.0
     hop_s: float = 5.0
     min_s: float = 0.25
@@ -46,14 +51,28 @@ def save_checkpoint(folder: Path, model: Clsp, tokenizer: Path, card: Card) -> N
 def load_checkpoint(folder: Path) -> tuple[Clsp, Path, Card]:
     """Read a checkpoint: the model in evaluation mode, its tokenizer's path and its card.
 
-    Raises CheckpointError when a file is absent or the weights are not the config's.
+    Raises CheckpointError when a file is absent or damaged, or the weights are not the config's.
     """
     for name in (CONFIG, WEIGHTS, TOKENIZER, CARD):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} has no {name}")
-    model = build_model(ClspConfig.model_validate_json((folder / CONFIG).read_text()))
+    config, card = _read(folder / CONFIG, ClspConfig), _read(folder / CARD, Card)
+    try:
+        Tokenizer.from_file(str(folder / TOKENIZER))
+    except Exception as error:  # the tokenizers package raises bare Exception
+        raise CheckpointError(f"{folder / TOKENIZER}: {error}") from error
+    model = build_model(config)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: {error}") from error
-    return model, folder / TOKENIZER, Card(**json.loads((folder / CARD).read_text()))
+    return model, folder / TOKENIZER, card
+
+
+def _read(file: Path, kind: type[Read]) -> Read:
+    try:
+        return TypeAdapter(kind).validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{file}: {place + ': ' if place else ''}{first['msg']}") from error

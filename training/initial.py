@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -53,7 +54,7 @@ def load_speech_tower(model: Clsp, folder: Path) -> None:
 
     Ours are the released checkpoint's, `encoder_embed.*` and `encoder.*`, with or without its prefix `model.`.
     """
-    state = load_file(folder / WEIGHTS)
+    state = _read(folder / WEIGHTS)
     if isinstance(model.config.speech, WhisperConfig):
         renamed = from_whisper_keys(state, model.config.speech)
     else:
@@ -70,7 +71,7 @@ def load_official(model: Clsp, folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InitialWeightsError(f"{folder} has no .safetensors; pickles are not read")
-    found = {key.removeprefix(RELEASED): value.float() for file in files for key, value in load_file(file).items()}
+    found = {key.removeprefix(RELEASED): value.float() for file in files for key, value in _read(file).items()}
     unknown = sorted(found.keys() - model.state_dict().keys())
     if unknown:
         raise InitialWeightsError(f"{folder} has {len(unknown)} weights that the model lacks, such as {unknown[0]}")
@@ -81,11 +82,18 @@ def load_text_tower(model: Clsp, folder: Path) -> None:
     """Fill the text tower from a folder with a BERT or RoBERTa state dict (prefixes are stripped, extras ignored)."""
     wanted = {key for key in model.state_dict() if key.startswith("text_encoder.")}
     renamed = {}
-    for key, tensor in load_file(folder / WEIGHTS).items():
+    for key, tensor in _read(folder / WEIGHTS).items():
         name = "text_encoder." + key.removeprefix("bert.").removeprefix("roberta.")
         if name in wanted:
             renamed[name] = tensor.float()
     _fill(model, renamed, ("text_encoder.",), folder)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise InitialWeightsError(f"{file} is not a safetensors file: {error}") from error
 
 
 def _fill(model: Clsp, tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], folder: Path) -> None:

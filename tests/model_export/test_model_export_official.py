@@ -1,6 +1,7 @@
 """The released folder's shapes: read, refused with reasons, exported by the command, opened by plain ONNX Runtime."""
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -129,9 +130,34 @@ def test_an_index_that_lies_is_refused(copied: Path, small: ClspConfig) -> None:
     path.write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=r"lacks model\.logit_scale"):
         load_official(copied, small)
-    path.write_text("{}")
-    with pytest.raises(CheckpointError, match="weight_map"):
-        load_official(copied, small)
+    for wrong in ("{}", "[]", '{"weight_map": []}', '{"weight_map": {"model.logit_scale": 1}}', "[" * 100000):
+        path.write_text(wrong)
+        with pytest.raises(CheckpointError, match="weight_map"):
+            load_official(copied, small)
+
+
+def test_a_recipe_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    for wrong in ("[]", "{}", '{"roberta": 3, "joint_dim": 4}', "[" * 100000, "\udcff"):
+        path.write_bytes(wrong.encode(errors="surrogateescape"))
+        with pytest.raises(ValueError, match=r"config\.json is (no recipe|not JSON)"):
+            ClspConfig.from_recipe_json(path)
+    path.write_text('{"roberta": {}, "joint_dim": 4, "downsampling_factor": 3}')
+    with pytest.raises(ValueError, match="values for 1 stacks"):
+        ClspConfig.from_recipe_json(path)
+
+
+def test_speech_that_is_none_is_refused_by_name(
+    folder: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "console", Console(stderr=True, width=1000))
+    speech = tmp_path / "speech"
+    speech.mkdir()
+    (speech / "notes.wav").write_text("no sound")
+    where = ["--checkpoint", str(folder), "--out", str(tmp_path / "bundle"), "--speech", str(speech)]
+    done = CliRunner().invoke(export_app, ["official", *where, "--config", str(reference / "config_small.json")])
+    assert done.exit_code == 1
+    assert re.search(r"not exported --speech: .*notes\.wav", done.stderr)
 
 
 def test_tokenizer_is_robertas(folder: Path, small: ClspConfig, tmp_path: Path) -> None:

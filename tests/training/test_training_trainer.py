@@ -1,5 +1,6 @@
 """The trainer on sounds that differ in one heard attribute: it learns, repeats itself, and its checkpoint returns."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from training.captions.writer import Facts, write
 from training.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
 from training.examples import TrainClip, facts_of, read_examples
 from training.features import speech_features
+from training.initial import InitialWeightsError, load_official, load_speech_tower, load_text_tower
 from training.losses import soft_target_loss
 from training.matches import ClaimTable
 from training.model import Clsp, ClspConfig, ZipformerConfig, build_model
@@ -99,6 +101,34 @@ def test_checkpoint_returns(manifest: Path, tokenizer_path: Path, tmp_path: Path
     (tmp_path / "c" / "card.json").unlink()
     with pytest.raises(CheckpointError, match=r"card\.json"):
         load_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("card.json", "[]"),
+        ("card.json", "{"),
+        ("card.json", '{"name": "tiny", "version": "1", "licence": "MIT", "window_s": "long"}'),
+        ("card.json", '{"name": "tiny", "version": "1", "licence": "MIT", "colour": "red"}'),
+        ("config.json", "[]"),
+        ("model.safetensors", "no weights"),
+        ("tokenizer.json", "{}"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_by_file(tokenizer_path: Path, tmp_path: Path, name: str, content: str) -> None:
+    model = build_model(small_recipe(tokenizer_path).model)
+    save_checkpoint(tmp_path, model, tokenizer_path, Card("tiny", "1", "Apache-2.0"))
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CheckpointError, match=re.escape(name)):
+        load_checkpoint(tmp_path)
+
+
+def test_starting_weights_that_are_none_are_refused(tokenizer_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("no weights")
+    model = build_model(small_recipe(tokenizer_path).model)
+    for load in (load_speech_tower, load_text_tower, load_official):
+        with pytest.raises(InitialWeightsError, match=r"model\.safetensors is not a safetensors file"):
+            load(model, tmp_path)
 
 
 def test_a_true_caption_is_no_negative() -> None:

@@ -1,10 +1,10 @@
 """What a CLSP is made of: one validated config that names both towers and the heads."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import from_json
 
 
 class _Config(BaseModel):
@@ -36,7 +36,8 @@ class ZipformerConfig(_Config):
     @model_validator(mode="before")
     @classmethod
     def _one_value_a_stack(cls, values: dict[str, Any]) -> dict[str, Any]:
-        stacks = len(values.get("downsampling_factor", cls.model_fields["downsampling_factor"].default))
+        factors = values.get("downsampling_factor", cls.model_fields["downsampling_factor"].default)
+        stacks = len(factors) if isinstance(factors, list | tuple) else 1
         per_stack = {name for name, field in cls.model_fields.items() if field.annotation == tuple[int, ...]}
         spread = {
             name: (value,) * stacks for name, value in values.items() if name in per_stack and isinstance(value, int)
@@ -131,6 +132,15 @@ class ClspConfig(_Config):
 
         Raises OSError, ValueError (pydantic.ValidationError) when the file is absent or wrong.
         """
-        raw = json.loads(Path(path).read_text())
-        text, joint = raw.pop("roberta"), raw.pop("joint_dim")
-        return cls(speech=ZipformerConfig(**raw), text=TextConfig(**text), joint_dim=joint)
+        try:
+            raw = from_json(Path(path).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        match raw:
+            case {"roberta": dict(text), "joint_dim": joint, **speech}:
+                return cls(
+                    speech=ZipformerConfig.model_validate(speech),
+                    text=TextConfig.model_validate(text),
+                    joint_dim=joint,
+                )
+        raise ValueError(f"{path} is no recipe: an object with joint_dim and, in roberta, the text tower's sizes")
