@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,11 @@ from service.gates.statistics import PairedTest, holm, paired_bootstrap
 COSINE = "cosine"
 TOLERATED_MARGIN = 0.05
 """Fall of a margin, in logits, that is none: rows are rounded, and processors differ in the last bits."""
+MOST_RESAMPLES = 5_000_000
+MOST_DRAWN = 1_000_000_000
+"""Resamples of one question, and numbers that are drawn for them, at most: 20 seconds of one core."""
+_FEW = 10
+"""Resamples below what was seen, up to which a question is near the least p that its resamples can tell."""
 _Key = tuple[str, str, bool]
 
 
@@ -38,7 +44,8 @@ class Pair:
 class Change:
     """One question that was asked of the pairs. `measure` is "cosine" or an attribute's family; group None is all.
 
-    `p` is corrected for all questions of the comparison; `pairs` are those that bear on it.
+    `p` is corrected for all questions of the comparison; `pairs` are those that bear on it. `unclear`: it did not fall
+    by the resamples that were drawn, but more of them might say that it did.
     """
 
     group: str | None
@@ -47,6 +54,7 @@ class Change:
     p: float
     fell: bool
     pairs: tuple[Pair, ...]
+    unclear: bool = False
 
     @property
     def name(self) -> str:
@@ -100,24 +108,34 @@ def find_changes(
     """Ask whether cosines and attribute margins fell; the answers go into `comparison.changes`.
 
     All questions together are wrong with a chance of 1 - `confidence` (Holm). `max_drop` is tolerated of cosines.
-    A question with fewer than `min_pairs` pairs is not asked.
+    A question with fewer than `min_pairs` pairs is not asked. The least p that `resamples` can tell, raised for many
+    questions, may lie above that chance, so that nothing could fall: what is near it is drawn as often as it takes, up
+    to MOST_RESAMPLES and MOST_DRAWN.
     """
     asked = [one for one in _questions(comparison.pairs) if len(one[2]) >= min_pairs]
     members = groups_of([pair.after for pair in comparison.pairs])
     comparison.small = {group: len(rows) for group, rows in members.items() if len(rows) < min_pairs}
-    tests = [
-        paired_bootstrap(
-            differences,
-            confidence=confidence,
-            tolerated=max_drop if measure == COSINE else TOLERATED_MARGIN,
-            resamples=resamples,
-            seed=seed,
-        )
-        for _, measure, differences, _ in asked
-    ]
-    for (group, measure, _, pairs), test, p in zip(asked, tests, holm([test.p for test in tests]), strict=True):
-        fell = p <= 1 - confidence
-        comparison.changes.append(Change(group, measure, test, p, fell, tuple(pairs)))
+    wrong = 1 - confidence
+
+    def test(measure: str, differences: Sequence[float], draws: int) -> PairedTest:
+        tolerated = max_drop if measure == COSINE else TOLERATED_MARGIN
+        return paired_bootstrap(differences, confidence=confidence, tolerated=tolerated, resamples=draws, seed=seed)
+
+    tests = [test(measure, differences, resamples) for _, measure, differences, _ in asked]
+    for i, (_, measure, differences, _) in enumerate(asked):
+        # Twice, or the answer would hang on whether a single resample happened to lie below.
+        if _near_least(tests[i]) and 2 * len(asked) * tests[i].least > wrong:
+            draws = min(math.ceil(_FEW * len(asked) / wrong), MOST_RESAMPLES, MOST_DRAWN // len(differences))
+            tests[i] = test(measure, differences, max(draws, resamples))
+    corrected = holm([one.p for one in tests])
+    for (group, measure, _, pairs), found, p in zip(asked, tests, corrected, strict=True):
+        fell = p <= wrong
+        unclear = not fell and _near_least(found) and len(asked) * found.least > wrong
+        comparison.changes.append(Change(group, measure, found, p, fell, tuple(pairs), unclear))
+
+
+def _near_least(test: PairedTest) -> bool:
+    return 0 < test.p <= _FEW * test.least
 
 
 def _questions(pairs: Sequence[Pair]) -> Iterator[tuple[str | None, str, list[float], list[Pair]]]:

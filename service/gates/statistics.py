@@ -20,7 +20,8 @@ _CHUNK = 2_000_000
 class PairedTest:
     """Mean of paired differences (now less baseline) with its confidence interval.
 
-    `p` is the chance of a mean this low if the true mean were no lower than the tolerated drop.
+    `p` is the chance of a mean this low if the true mean were no lower than the tolerated drop; `least` is the lowest
+    that so many resamples can tell, 0 where none were needed.
     """
 
     pairs: int
@@ -28,6 +29,7 @@ class PairedTest:
     low: float
     high: float
     p: float
+    least: float = 0.0
 
 
 def paired_bootstrap(
@@ -62,6 +64,7 @@ def paired_bootstrap(
         float(mean - low_shift * error),
         float(mean - high_shift * error),
         (below + 1) / (resamples + 1),
+        1 / (resamples + 1),
     )
 
 

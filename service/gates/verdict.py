@@ -148,6 +148,13 @@ def _compare(run: Run, baseline: Sequence[Row], gates: Gates, verdict: Verdict) 
         seed=gates.seed,
     )
     fell = [change for change in comparison.changes if change.fell]
+    unclear = [change.name for change in comparison.changes if change.unclear]
+    if unclear and not fell:
+        verdict.undecided.append(
+            f"{len(comparison.changes)} questions at {100 * gates.confidence:g}% confidence are too many to be told "
+            f"whether these fell: {'; '.join(unclear[:5])}{'; ...' if len(unclear) > 5 else ''}. "
+            "Lower --confidence, or compare fewer groups at once"
+        )
     for change in fell:
         worst = sorted(change.pairs, key=lambda pair: fallen(pair, change.measure))
         missed = [one for one in fell if one.group == change.group and one.measure != COSINE]
@@ -155,7 +162,7 @@ def _compare(run: Run, baseline: Sequence[Row], gates: Gates, verdict: Verdict) 
         unit = "" if change.measure == COSINE else " logits"
         message = (
             f"{change.name} fell by {-change.test.mean:.3f}{unit} "
-            f"({gates.confidence:.0%} interval {change.test.low:+.3f} to {change.test.high:+.3f}, "
+            f"({100 * gates.confidence:g}% interval {change.test.low:+.3f} to {change.test.high:+.3f}, "
             f"{change.test.pairs} pairs, p {change.p:.4f})"
         )
         verdict.breaches.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from gates_rows import attribute, row
@@ -12,7 +14,7 @@ from service.gates.verdict import Gates, Outcome, judge
 FAST = Gates(resamples=2000)
 
 
-def voices(names: str, clips: int, *, seed: int, fall: dict[str, float] | None = None) -> list[Row]:
+def voices(names: Iterable[str], clips: int, *, seed: int, fall: dict[str, float] | None = None) -> list[Row]:
     """Clips of several voices, each line with a noise of its own; `fall` lowers a voice's cosines and rate margins."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -87,6 +89,26 @@ def test_one_voice_that_fell_is_found_with_its_attribute() -> None:
     assert {attribute for breach in by_group for attribute in breach.attributes} == {"rate"}
     assert all(clip.startswith("c-") for breach in by_group for clip in breach.clips)
     assert verdict.of_clip(by_group[0].clips[0])
+
+
+@pytest.mark.parametrize(("count", "confidence"), [(120, 0.99), (6, 0.9999)])
+def test_a_voice_that_fell_is_found_among_many_and_at_any_confidence(count: int, confidence: float) -> None:
+    names = [chr(ord("a") + i) for i in range(count)]
+    before = voices(names, 12, seed=1)
+    verdict = judge(Run(voices(names, 12, seed=2, fall={"c": 0.188})), Gates(confidence=confidence), before)
+    assert verdict.outcome is Outcome.FAILED
+    assert "c" in {breach.group for breach in verdict.breaches} <= {"c", None}
+
+
+def test_what_no_number_of_resamples_can_tell_is_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.gates.compare.MOST_RESAMPLES", 3000)
+    before, after = voices("abcd", 12, seed=1), voices("abcd", 12, seed=2, fall={"c": 0.188})
+    verdict = judge(Run(after), Gates(confidence=0.9999, resamples=2000), before)
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert "group c, cosine" in verdict.undecided[0]
+    assert "--confidence" in verdict.undecided[0]
+    same = judge(Run(before), Gates(confidence=0.9999, resamples=2000), before)
+    assert same.outcome is Outcome.PASSED
 
 
 def test_noise_alone_passes() -> None:
