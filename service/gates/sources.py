@@ -32,7 +32,7 @@ def read_cases(source: Path, *, audio_root: Path | None = None) -> list[Case]:
     optionally `id` and `group`; paths are relative to `audio_root`, or else to the file. A row of InstructTTSEval's
     results gives one case for each of its tasks, with the task as its group. In a folder every audio file has its
     caption in a file of the same name ending in .txt, or .json with `caption`; its group is the folder it lies in. A
-    .txt without audio is a clip that is missing, save for readme and licence files.
+    caption without audio is a clip that is missing, save for readme and licence files.
 
     Raises SourceError: nothing there, a row without audio or caption, an id that appears twice, audio without a
     caption. Whether the audio itself can be read shows when it is judged.
@@ -151,11 +151,16 @@ def _instruct_tts_eval(row: Mapping[str, Any], tasks: list[str], root: Path, whe
 
 def _folder(source: Path) -> Iterator[Case]:
     audio: dict[Path, Path] = {}
-    for path in sorted(one for one in source.rglob("*") if _is_audio(one)):
-        other = audio.setdefault(path.with_suffix(""), path)
-        if other != path:
-            raise SourceError(f"{other} and {path.name} share one caption: which of them is the clip?")
-    for stem in sorted(audio.keys() | {path.with_suffix("") for path in source.rglob("*.txt") if _is_sidecar(path)}):
+    captions: set[Path] = set()
+    for path in sorted(source.rglob("*")):
+        stem = path.with_suffix("")
+        if _is_audio(path):
+            other = audio.setdefault(stem, path)
+            if other != path:
+                raise SourceError(f"{other} and {path.name} share one caption: which of them is the clip?")
+        elif _is_sidecar(path):
+            captions.add(stem)
+    for stem in sorted(audio.keys() | captions):
         relative = stem.relative_to(source)
         group = relative.parent.as_posix() if relative.parent != Path() else ONE_GROUP
         # A caption whose audio was never made is a clip that is missing.
@@ -168,7 +173,15 @@ def _is_audio(path: Path) -> bool:
 
 
 def _is_sidecar(path: Path) -> bool:
-    return path.is_file() and not path.name.lower().startswith(_NOT_CAPTIONS)
+    """A folder may hold other texts, and JSON of many kinds."""
+    if path.suffix not in SIDECARS or path.name.lower().startswith(_NOT_CAPTIONS) or not path.is_file():
+        return False
+    if path.suffix != ".json":
+        return True
+    try:
+        return isinstance(json.loads(_text(path))["caption"], str)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _sidecar(stem: Path) -> str:
