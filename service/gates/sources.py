@@ -35,7 +35,8 @@ def read_cases(source: Path, *, audio_root: Path | None = None) -> list[Case]:
     caption without audio is a clip that is missing, save for readme and licence files.
 
     Raises SourceError: nothing there, a row without audio or caption, an id that appears twice, audio without a
-    caption. Whether the audio itself can be read shows when it is judged.
+    caption, a folder that cannot be listed, a link to nothing. Whether the audio itself can be read shows when it is
+    judged.
     """
     if source.is_dir():
         cases = list(_folder(source))
@@ -152,7 +153,7 @@ def _instruct_tts_eval(row: Mapping[str, Any], tasks: list[str], root: Path, whe
 def _folder(source: Path) -> Iterator[Case]:
     audio: dict[Path, Path] = {}
     captions: set[Path] = set()
-    for path in sorted(source.rglob("*")):
+    for path in sorted(_files(source)):
         stem = path.with_suffix("")
         if _is_audio(path):
             other = audio.setdefault(stem, path)
@@ -168,8 +169,28 @@ def _folder(source: Path) -> Iterator[Case]:
         yield Case(relative.as_posix(), path, _sidecar(stem), group, path.relative_to(source).as_posix())
 
 
+def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """What lies in a folder, links followed: caches of CI put them in a folder's place. One to a folder that it lies in
+    is not, for what is there is listed already."""
+    here = folder.resolve()
+    if here in above:
+        return
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise SourceError(f"{folder}: {error.strerror or error}") from error
+    for path in entries:
+        if path.is_dir():
+            yield from _files(path, above | {here})
+        elif path.exists() or path.suffix.lower() in AUDIO_SUFFIXES:
+            yield path
+        else:
+            raise SourceError(f"{path} is a link to nothing: a voice or a caption may be missing")
+
+
 def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
+    """A link to nothing is a clip that cannot be read."""
+    return path.suffix.lower() in AUDIO_SUFFIXES and (path.is_file() or not path.exists())
 
 
 def _is_sidecar(path: Path) -> bool:

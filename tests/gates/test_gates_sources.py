@@ -113,6 +113,26 @@ def test_a_folder_with_sidecars(tmp_path: Path) -> None:
         read_cases(tmp_path)
 
 
+def test_links_are_followed_and_none_is_passed_over(tmp_path: Path) -> None:
+    cached, folder = tmp_path / "cache" / "anna", tmp_path / "set"
+    cached.mkdir(parents=True)
+    folder.mkdir()
+    for name in ("one", "two"):
+        (cached / f"{name}.wav").write_bytes(b"")
+        (cached / f"{name}.txt").write_text("calm")
+    for link, target in (("anna", cached), ("same", cached), ("round", folder)):
+        (folder / link).symlink_to(target, target_is_directory=True)
+    (cached / "up").symlink_to(folder, target_is_directory=True)
+    ids = [case.id for case in read_cases(folder)]
+    assert ids == ["anna/one", "anna/two", "same/one", "same/two"]
+    (cached / "one.wav").unlink()
+    (cached / "one.wav").symlink_to(tmp_path / "gone.wav")
+    assert [case.id for case in read_cases(folder) if not case.audio.exists()] == ["anna/one", "same/one"]
+    (folder / "ben").symlink_to(tmp_path / "nowhere", target_is_directory=True)
+    with pytest.raises(SourceError, match="ben is a link to nothing"):
+        read_cases(folder)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
