@@ -95,9 +95,12 @@ def _json(text: str, where: str) -> Any:
 
 def _csv(source: Path, root: Path) -> Iterator[Case]:
     dialect = csv.excel_tab if source.suffix.lower() == ".tsv" else csv.excel
-    reader = csv.DictReader(io.StringIO(_text(source), newline=""), dialect=dialect)
+    # Strict, or a quote that is never closed makes one caption of all that follows.
+    reader = csv.DictReader(io.StringIO(_text(source), newline=""), dialect=dialect, strict=True)
+    began = 1
     try:
         for row in reader:
+            began = reader.line_num + 1
             where = f"{source}, line {reader.line_num}"
             if any(cell.strip() for cell in row.pop(None, [])):
                 raise SourceError(f"{where}: more cells than the header has: put captions with commas into quotes")
@@ -105,7 +108,9 @@ def _csv(source: Path, root: Path) -> Iterator[Case]:
             if named:
                 yield _case(named, root, where)
     except csv.Error as error:
-        raise SourceError(f"{source}, line {reader.line_num}: not a table ({error})") from error
+        raise SourceError(
+            f"{source}, line {began}: not a table ({error}); is a quote not closed, or not doubled inside quotes?"
+        ) from error
 
 
 def _case(row: Mapping[str, Any], root: Path, where: str) -> Case:

@@ -49,6 +49,15 @@ def test_csv_and_tsv(tmp_path: Path) -> None:
         read_cases(tmp_path / "bare.csv")
 
 
+@pytest.mark.parametrize("last", ["", 'd.wav,"slow"\n', '"d.wav",slow\n'])
+@pytest.mark.parametrize("name", ["set.csv", "set.tsv"])
+def test_a_quote_that_is_not_closed_swallows_no_clips(tmp_path: Path, name: str, last: str) -> None:
+    text = f'audio,caption\na.wav,"calm\nand slow"\nb.wav,"fast\nc.wav,loud\n{last}'
+    (tmp_path / name).write_text(text if name.endswith("csv") else text.replace(",", "\t"), "utf-8")
+    with pytest.raises(SourceError, match=r"line 4: not a table .* quote"):
+        read_cases(tmp_path / name)
+
+
 def test_a_json_array_and_ids_that_are_numbers(tmp_path: Path) -> None:
     rows = [{"id": 0, "audio": "a.wav", "caption": "calm\u2028slow"}, {"id": 1, "audio": "b.wav", "caption": "fast"}]
     (tmp_path / "set.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False), "utf-8")
