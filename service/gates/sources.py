@@ -67,8 +67,8 @@ def _jsonl(source: Path, root: Path) -> Iterator[Case]:
     for where, row in _rows(source):
         if not isinstance(row, dict):
             raise SourceError(f"{where}: a row is a JSON object")
-        tasks = [task for task in _TASKS if isinstance(row.get(task), dict)]
-        if tasks:
+        tasks = [task for task in _TASKS if task in row]
+        if any(isinstance(row[task], dict) for task in tasks) or (tasks and not row.keys() & {*_AUDIO}):
             yield from _instruct_tts_eval(row, tasks, root, where)
         else:
             yield _case(row, root, where)
@@ -147,11 +147,15 @@ def _instruct_tts_eval(row: Mapping[str, Any], tasks: list[str], root: Path, whe
     """`{"id", "text", "APS": {"instruction", "gen_path"}, "DSD": ..., "RP": ...}`, as its evaluation takes them."""
     for task in tasks:
         part, id = row[task], _name(row, "id", where)
-        instruction = _first(part, ("instruction",), where)
-        if not instruction or not id:
+        failed = part is None or isinstance(part, str)
+        if not failed and not isinstance(part, dict):
+            raise SourceError(f"{where}: {task} is neither an object nor the error of a generation that failed")
+        instruction = "" if failed else _first(part, ("instruction",), where)
+        if not id or not (instruction or failed):
             raise SourceError(f"{where}: {task} needs `instruction`, and the row an `id`")
         # A generation that failed has no path; it is judged like any other clip that is not there.
-        path = _first(part, ("gen_path",), where) or f"{id}-{task}-not-generated"
+        path = "" if failed else _first(part, ("gen_path",), where)
+        path = path or f"{id}-{task}-not-generated"
         yield Case(f"{id}-{task}", root / path, instruction, task, path)
 
 

@@ -89,6 +89,18 @@ def test_instruct_tts_eval_results_as_they_are(tmp_path: Path) -> None:
         ("s1-RP", "RP", "s1-RP-not-generated"),
     ]
     assert not cases[2].audio.exists(), "a generation that failed counts as a clip that is not there"
+    done = {"instruction": "Calm.", "gen_path": "out/s2_aps.wav"}
+    write(
+        path, {"id": "s2", "APS": done, "DSD": None, "RP": "timeout"}, {"id": "s3", "DSD": None}, {"id": 4, "RP": done}
+    )
+    ids = [(case.id, case.group, case.shown) for case in read_cases(path)]
+    assert ids == [
+        ("s2-APS", "APS", "out/s2_aps.wav"),
+        ("s2-DSD", "DSD", "s2-DSD-not-generated"),
+        ("s2-RP", "RP", "s2-RP-not-generated"),
+        ("s3-DSD", "DSD", "s3-DSD-not-generated"),
+        ("4-RP", "RP", "out/s2_aps.wav"),
+    ], "only a task that is not there was not asked for"
 
 
 def test_a_folder_with_sidecars(tmp_path: Path) -> None:
@@ -152,6 +164,7 @@ def test_links_are_followed_and_none_is_passed_over(tmp_path: Path) -> None:
         (['{"audio": "a.wav", "caption": "  "}'], "needs `audio` and `caption`"),
         (['{"audio": "a.wav", "caption": "x"}', '{"audio": "a.flac", "caption": "y"}'], "'a' appears twice"),
         (['{"id": "x", "APS": {"gen_path": "a.wav"}}'], "APS needs `instruction`"),
+        (['{"id": "x", "APS": ["a.wav"]}'], "APS is neither an object"),
         (['{"audio": ["a.wav"], "caption": "x"}'], "`audio` is not text"),
         (['{"audio": "a.wav", "caption": NaN}'], "`caption` is not text"),
         (['{"audio": "a.wav", "caption": "x", "id": NaN}'], "`id` is neither text"),
