@@ -19,6 +19,7 @@ class Model(TypedDict):
     version: str
     licence: str
     identity: str
+    scoring: str
     embedding_dim: int
     sample_rate: int
     window_s: float

@@ -36,6 +36,7 @@ def _shown(services: Services) -> ModelInfo:
         version=manifest.version,
         licence=manifest.licence,
         identity=services.engine.identity,
+        scoring=services.engine.scoring,
         embedding_dim=manifest.embedding_dim,
         sample_rate=manifest.sample_rate,
         window_s=manifest.window_s,

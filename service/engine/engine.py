@@ -16,7 +16,7 @@ from model_export.runtime import BundleRuntime
 from model_export.windows import plan_windows, pool_windows
 from service.engine.batcher import Batcher
 from service.engine.errors import DeadlineExceeded, EngineFailed
-from service.engine.identity import embedding_identity
+from service.engine.identity import embedding_identity, scoring_identity
 from service.engine.memory import c_library_trim
 from service.engine.results import ClipResult, EngineStats, Samples, TextEmbedding, TextResult, Vectors
 from service.engine.shared import Shared
@@ -59,6 +59,7 @@ class Engine:
         self._settings, self._observer, self._on_fatal = settings, observer, on_fatal
         self.bundle = bundle or Bundle.load(settings.bundle, verify=settings.verify_bundle)
         self.identity = embedding_identity(self.bundle)
+        self.scoring = scoring_identity(self.bundle)
         self.providers: list[str] = []
         self._speech: Batcher[Samples, Vectors] | None = None
         self._text: Batcher[str, TextEmbedding] | None = None

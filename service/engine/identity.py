@@ -1,9 +1,10 @@
-"""The embedding identity: two vectors may be compared when theirs is the same, and only then."""
+"""What tells numbers apart: the embedding identity, under which vectors compare, and the scoring identity of scores."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from importlib.metadata import version
 
 from model_export.bundle import Bundle
 from service.audio import DOWNMIX, RESAMPLER
@@ -20,3 +21,11 @@ def embedding_identity(bundle: Bundle) -> str:
     parts = {"bundle": bundle.fingerprint(), "resampler": RESAMPLER, "downmix": DOWNMIX, "pooling": POOLING}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"{bundle.manifest.name}-{bundle.manifest.version}-{digest[:20]}"
+
+
+def scoring_identity(bundle: Bundle) -> str:
+    """A digest of what turns embeddings into scores: calibration, temperature, reference captions, and this release,
+    which has the attributes' opposites and cuts captions into sentences."""
+    told = bundle.manifest.model_dump(mode="json", include={"calibration", "logit_scale", "reference_captions"})
+    parts = {**told, "service": version("clsp-service")}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]

@@ -53,6 +53,7 @@ class Result:
     cases: list[Case]
     run: Run
     verdict: Verdict
+    scoring: str | None
     written: list[Path] = field(default_factory=list)
 
     def run_as_json(self) -> Iterator[dict[str, Any]]:
@@ -72,7 +73,6 @@ async def run_score(options: Options, on_progress: Callable[[int, int], None]) -
     baseline = read_rows(_rows_of(options.baseline)) if options.baseline is not None else None
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-    earlier = _earlier(options)
     finished = 0
 
     def on_done(_: Row | Unjudged) -> None:
@@ -82,17 +82,18 @@ async def run_score(options: Options, on_progress: Callable[[int, int], None]) -
 
     on_progress(0, len(cases))
     async with _connect(options) as client:
+        scoring = (await client.models())[0].get("scoring")  # a service of before has none
         run = await judge_set(
             cases,
             client,
             options.detail,
-            earlier=earlier,
+            earlier=_earlier(options, scoring),
             journal=None if options.out is None else options.out / PARTIAL,
             in_flight=options.in_flight,
             on_done=on_done,
         )
     verdict = judge(run, options.gates, baseline)
-    result = Result(cases, run, verdict)
+    result = Result(cases, run, verdict, scoring)
     if options.out is not None:
         _write(options, options.out, result)
     return result
@@ -127,19 +128,24 @@ def _rows_of(baseline: Path) -> Path:
     return baseline / ROWS if baseline.is_dir() else baseline
 
 
-def _earlier(options: Options) -> Earlier:
-    """What may be reused: rows that this folder holds, if they were made with the same detail."""
+def _earlier(options: Options, scoring: str | None) -> Earlier:
+    """What may be reused: rows that this folder holds, if they were made with the same detail and the same scoring.
+
+    Others are taken away, or this run, once interrupted, would leave them under its own name.
+    """
     if options.out is None:
         return Earlier({})
     marker = options.out / SUMMARY
-    wanted = asdict(options.detail)
+    wanted = {"detail": asdict(options.detail), "scoring": scoring}
     try:
-        same = json.loads(marker.read_text("utf-8")).get("detail") == wanted
+        told = json.loads(marker.read_text("utf-8"))
+        same = scoring is not None and {name: told.get(name) for name in wanted} == wanted
     except (OSError, ValueError, AttributeError):
         same = False
     if options.fresh or not same:
-        (options.out / PARTIAL).unlink(missing_ok=True)
-        marker.write_text(json.dumps({"detail": wanted, "outcome": "unfinished"}, indent=2) + "\n", "utf-8")
+        for name in (ROWS, PARTIAL):
+            (options.out / name).unlink(missing_ok=True)
+        marker.write_text(json.dumps({**wanted, "outcome": "unfinished"}, indent=2) + "\n", "utf-8")
         return Earlier({})
     return read_earlier([options.out / ROWS, options.out / PARTIAL])
 
@@ -179,6 +185,7 @@ def _summary(options: Options, result: Result) -> dict[str, Any]:
         "breaches": [asdict(breach) for breach in verdict.breaches],
         "gates": asdict(options.gates),
         "detail": asdict(options.detail),
+        "scoring": result.scoring,
     }
 
 

@@ -16,6 +16,7 @@ _MODEL: Final[dict[str, Any]] = {
     "version": "0.1.0",
     "licence": "Apache-2.0",
     "identity": EXAMPLE_IDENTITY,
+    "scoring": "5b1d0c8a6f0e4f0c9d3a",
     "embedding_dim": 384,
     "sample_rate": 16000,
     "window_s": 10.0,
@@ -39,6 +40,9 @@ class ModelInfo(ResponseModel):
     version: str
     licence: str
     identity: str = Field(description="Embeddings are comparable only under one identity.")
+    scoring: str = Field(
+        description="Changes with the calibration and the release: scores of one clip are the same only under one."
+    )
     embedding_dim: int
     sample_rate: int = Field(description="Rate that audio is resampled to, Hz.")
     window_s: float = Field(description="Longest window, seconds; longer clips are cut.")

@@ -13,9 +13,10 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from clsp_script import CLSP, LIBRARY, Run
+from clsp_script import CLSP, LIBRARY, ROOT, Run
 from serving import heed_interrupts
 
+BUNDLE = ROOT / "models" / "clsp-small"
 CLIP = LIBRARY / "man-us-low.ogg"
 DEEP = "A man with a very deep voice."
 
@@ -156,6 +157,31 @@ def test_a_killed_run_goes_on_where_it_was(cli_server_url: str, online: Run, tmp
     finished = {row["id"]: row["cosine"] for row in rows_of(tmp_path / "clsp-score")}
     assert len(finished) == len(rows)
     assert {id for id, cosine in finished.items() if cosine == 0.1234} == {row["id"] for row in kept}
+
+
+def test_a_bundle_that_was_calibrated_anew_judges_anew(clsp: Run, tmp_path: Path) -> None:
+    bundle = shutil.copytree(BUNDLE, tmp_path / "bundle")
+    write_set(tmp_path / "set.jsonl", *pairs("man-us-low"))
+    command = ("score", "set.jsonl", "--bundle", bundle, "--min-match", 0.5)
+    assert clsp(*command).status == 0
+    told = json.loads((bundle / "bundle.json").read_text("utf-8"))
+    told["calibration"]["bias"] = -60.0
+    (bundle / "bundle.json").write_text(json.dumps(told), "utf-8")
+    assert clsp(*command).status == 1
+    assert rows_of(tmp_path / "clsp-score")[0]["match_probability"] == 0.0
+
+
+def test_an_interrupted_run_leaves_no_rows_of_other_details(online: Run, cli_server_url: str, tmp_path: Path) -> None:
+    write_set(tmp_path / "set.jsonl", *pairs("man-us-low"))
+    assert online("score", "set.jsonl", "--no-details").status == 0
+    os.mkfifo(tmp_path / "held.wav")
+    write_set(tmp_path / "held.jsonl", {"id": "held", "audio": "held.wav", "caption": DEEP})
+    process = subprocess.Popen([str(CLSP), "score", "held.jsonl", "--url", cli_server_url], cwd=tmp_path)
+    os.close(os.open(tmp_path / "held.wav", os.O_WRONLY))  # opens once the run reads it
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert online("score", "set.jsonl").status == 0
+    assert rows_of(tmp_path / "clsp-score")[0]["attributes"]
 
 
 def test_an_interrupt_is_no_verdict(cli_server_url: str, tmp_path: Path) -> None:

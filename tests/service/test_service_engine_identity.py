@@ -5,7 +5,7 @@ import sys
 
 from model_export.bundle import Bundle
 from service.engine import Engine
-from service.engine.identity import embedding_identity
+from service.engine.identity import embedding_identity, scoring_identity
 from service.settings import Settings
 
 SETTINGS = Settings(threads=1)
@@ -21,6 +21,17 @@ def test_identity_is_stable_and_follows_what_changes_the_numbers() -> None:
         assert embedding_identity(changed) != identity
     described = Bundle(bundle.path, bundle.manifest.model_copy(update={"licence": "another"}))
     assert embedding_identity(described) == identity
+
+
+def test_scoring_follows_what_makes_scores_of_embeddings() -> None:
+    bundle = Bundle.load(SETTINGS.bundle)
+    scoring = scoring_identity(bundle)
+    assert scoring == Engine(SETTINGS, bundle).scoring
+    fitted = bundle.manifest.calibration.model_copy(update={"bias": -6.0})
+    for change in ({"calibration": fitted}, {"logit_scale": 9.0}, {"reference_captions": ["A voice."]}):
+        assert scoring_identity(Bundle(bundle.path, bundle.manifest.model_copy(update=change))) != scoring
+    described = Bundle(bundle.path, bundle.manifest.model_copy(update={"licence": "another"}))
+    assert scoring_identity(described) == scoring
 
 
 def test_serving_imports_no_training_framework() -> None:
