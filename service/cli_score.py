@@ -15,8 +15,11 @@ from clsp_client import ClspError
 from service.cli_client import CliError, KeyOption, explain
 from service.cli_jobs import STOPPED
 from service.cli_output import console, error_console, print_json
+from service.stopping import TerminatedError, until_terminated
 
 Threshold = float | None
+TERMINATED = 143
+"""Exit status after SIGTERM, as shells have it."""
 
 
 class CannotJudgeError(CliError):
@@ -119,16 +122,15 @@ def score(
     try:
         with Progress(*columns, console=error_console, transient=True, disable=caption is not None) as progress:
             task = progress.add_task("judging", total=None)
-            result = asyncio.run(
-                run_score(options, lambda done, total: progress.update(task, completed=done, total=total))
-            )
+            work = run_score(options, lambda done, total: progress.update(task, completed=done, total=total))
+            result = asyncio.run(until_terminated(work))
     except (SourceError, RowsError, BundleError, OSError, ImportError) as error:
         raise CannotJudgeError(str(error)) from error
     except ClspError as error:
         raise CannotJudgeError(explain(error)) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminatedError) as stopped:
         error_console.print("Stopped. Run the same command again to go on: what is judged is not judged again.")
-        raise typer.Exit(STOPPED) from None
+        raise typer.Exit(TERMINATED if isinstance(stopped, TerminatedError) else STOPPED) from None
     except Exception as error:
         # Python's own status for a crash is 1, which would read as a verdict on the voices.
         error_console.print_exception()

@@ -184,27 +184,47 @@ def test_an_interrupted_run_leaves_no_rows_of_other_details(online: Run, cli_ser
     assert rows_of(tmp_path / "clsp-score")[0]["attributes"]
 
 
-def test_an_interrupt_is_no_verdict(cli_server_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "here"),
+    [
+        (signal.SIGINT, 130, False),
+        (signal.SIGINT, 130, True),
+        (signal.SIGTERM, 143, False),
+        (signal.SIGTERM, 143, True),
+    ],
+)
+def test_an_interrupt_is_no_verdict(
+    cli_server_url: str, tmp_path: Path, number: signal.Signals, status: int, here: bool
+) -> None:
     os.mkfifo(tmp_path / "held.wav")  # whoever reads it waits: the run cannot be over before it is interrupted
     held = {"id": "held", "audio": "held.wav", "caption": DEEP}
     write_set(tmp_path / "set.jsonl", *pairs("man-us-low"), held)
-    command = [str(CLSP), "score", "set.jsonl", "--no-details", "--in-flight", "1", "--url", cli_server_url]
+    command = [str(CLSP), "score", "set.jsonl", "--no-details", "--in-flight", "1"]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        command if here else [*command, "--url", cli_server_url],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     partial = tmp_path / "clsp-score" / "scores.partial.jsonl"
     while not partial.exists() or not partial.read_text("utf-8").endswith("\n"):
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     while process.poll() is None:
         with contextlib.suppress(OSError):  # nobody reads it, or no longer
             os.close(os.open(tmp_path / "held.wav", os.O_WRONLY | os.O_NONBLOCK))
         time.sleep(0.01)
     assert process.stderr is not None
     assert "Run the same command again" in process.stderr.read()
-    assert process.returncode == 130
+    assert process.returncode == status
     assert len(partial.read_text("utf-8").splitlines()) == 1, "what was judged is kept"
+    assert list(scratch.glob("clsp-*")) == []
 
 
 @pytest.mark.parametrize(
