@@ -69,6 +69,8 @@ class Result:
 async def run_score(options: Options, on_progress: Callable[[int, int], None]) -> Result:
     """Do it. Raises SourceError, RowsError, ClspError, OSError, and ImportError without the inference packages."""
     _check_places(options)
+    if options.out is not None and options.out.is_dir():
+        _withdraw(options.out)
     cases = _cases(options)
     baseline = read_rows(_rows_of(options.baseline)) if options.baseline is not None else None
     if options.out is not None:
@@ -128,6 +130,27 @@ def _rows_of(baseline: Path) -> Path:
     return baseline / ROWS if baseline.is_dir() else baseline
 
 
+def _withdraw(out: Path) -> None:
+    """Take an earlier verdict away: this run may end before it has one, and what lies there would be taken for it."""
+    for name in (JUNIT, REPORT, UNJUDGED):
+        (out / name).unlink(missing_ok=True)
+    told = _told(out)
+    _unfinished(out, {name: told.get(name) for name in ("detail", "scoring")})
+
+
+def _told(out: Path) -> dict[str, Any]:
+    """What `run.json` says; nothing where there is none that can be read."""
+    try:
+        told = json.loads((out / SUMMARY).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _unfinished(out: Path, made_with: dict[str, Any]) -> None:
+    (out / SUMMARY).write_text(json.dumps({"outcome": "unfinished", **made_with}, indent=2) + "\n", "utf-8")
+
+
 def _earlier(options: Options, scoring: str | None) -> Earlier:
     """What may be reused: rows that this folder holds, if they were made with the same detail and the same scoring.
 
@@ -135,17 +158,13 @@ def _earlier(options: Options, scoring: str | None) -> Earlier:
     """
     if options.out is None:
         return Earlier({})
-    marker = options.out / SUMMARY
     wanted = {"detail": asdict(options.detail), "scoring": scoring}
-    try:
-        told = json.loads(marker.read_text("utf-8"))
-        same = scoring is not None and {name: told.get(name) for name in wanted} == wanted
-    except (OSError, ValueError, AttributeError):
-        same = False
+    told = _told(options.out)
+    same = scoring is not None and {name: told.get(name) for name in wanted} == wanted
     if options.fresh or not same:
         for name in (ROWS, PARTIAL):
             (options.out / name).unlink(missing_ok=True)
-        marker.write_text(json.dumps({**wanted, "outcome": "unfinished"}, indent=2) + "\n", "utf-8")
+        _unfinished(options.out, wanted)
         return Earlier({})
     return read_earlier([options.out / ROWS, options.out / PARTIAL])
 

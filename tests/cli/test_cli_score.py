@@ -171,6 +171,31 @@ def test_a_bundle_that_was_calibrated_anew_judges_anew(clsp: Run, tmp_path: Path
     assert rows_of(tmp_path / "clsp-score")[0]["match_probability"] == 0.0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nowhere.jsonl"],
+        ["nan.jsonl"],
+        ["set.jsonl", "--baseline", "nan-rows.jsonl"],
+        ["set.jsonl", "--bundle", "nowhere"],
+        ["set.jsonl", "--url", "http://127.0.0.1:9"],
+    ],
+)
+def test_a_run_that_cannot_start_leaves_no_earlier_verdict(clsp: Run, tmp_path: Path, arguments: list[object]) -> None:
+    write_set(tmp_path / "set.jsonl", *pairs("man-us-low"))
+    (tmp_path / "nan.jsonl").write_text('{"audio": "a.wav", "caption": NaN}\n')
+    (tmp_path / "nan-rows.jsonl").write_text(NAN_ROW)
+    out = tmp_path / "clsp-score"
+    out.mkdir()
+    made_with = {"detail": {"attributes": True}, "scoring": "x"}
+    (out / "run.json").write_text(json.dumps({"outcome": "passed", **made_with}))
+    for name in ("junit.xml", "report.html", "scores.jsonl"):
+        (out / name).write_text("")
+    assert clsp("score", *arguments).status == 2
+    assert {path.name for path in out.iterdir()} == {"run.json", "scores.jsonl"}
+    assert json.loads((out / "run.json").read_text()) == {"outcome": "unfinished", **made_with}, "rows may be reused"
+
+
 def test_an_interrupted_run_leaves_no_rows_of_other_details(online: Run, cli_server_url: str, tmp_path: Path) -> None:
     write_set(tmp_path / "set.jsonl", *pairs("man-us-low"))
     assert online("score", "set.jsonl", "--no-details").status == 0
@@ -200,6 +225,10 @@ def test_an_interrupt_is_no_verdict(
     held = {"id": "held", "audio": "held.wav", "caption": DEEP}
     write_set(tmp_path / "set.jsonl", *pairs("man-us-low"), held)
     command = [str(CLSP), "score", "set.jsonl", "--no-details", "--in-flight", "1"]
+    partial = tmp_path / "clsp-score" / "scores.partial.jsonl"
+    partial.parent.mkdir()
+    for name in ("junit.xml", "report.html", "unjudged.jsonl"):
+        (partial.parent / name).write_text("of an earlier run")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(
@@ -211,7 +240,6 @@ def test_an_interrupt_is_no_verdict(
         text=True,
         preexec_fn=heed_interrupts,
     )
-    partial = tmp_path / "clsp-score" / "scores.partial.jsonl"
     while not partial.exists() or not partial.read_text("utf-8").endswith("\n"):
         assert process.poll() is None
         time.sleep(0.01)
@@ -223,6 +251,8 @@ def test_an_interrupt_is_no_verdict(
     assert process.stderr is not None
     assert "Run the same command again" in process.stderr.read()
     assert process.returncode == status
+    assert {path.name for path in partial.parent.iterdir()} == {"run.json", partial.name}
+    assert json.loads((partial.parent / "run.json").read_text())["outcome"] == "unfinished"
     assert len(partial.read_text("utf-8").splitlines()) == 1, "what was judged is kept"
     assert list(scratch.glob("clsp-*")) == []
 
