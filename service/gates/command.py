@@ -199,6 +199,7 @@ def _summary(options: Options, result: Result) -> dict[str, Any]:
         "judged": len(run.rows),
         "unjudged": len(run.unjudged),
         "coverage": round(run.coverage, 6),
+        "truncated": sum(row.truncated for row in run.rows),
         "identity": run.rows[0].identity if run.rows else None,
         "undecided": verdict.undecided,
         "breaches": [asdict(breach) for breach in verdict.breaches],

@@ -73,7 +73,10 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Row:
-    """One judged clip. `curve` has (start_s, end_s, cosine) a window, `turns` (at_s, strength) between sentences."""
+    """One judged clip. `curve` has (start_s, end_s, cosine) a window, `turns` (at_s, strength) between sentences.
+
+    `truncated`: the caption is longer than the model reads, and was judged by its beginning.
+    """
 
     id: str
     group: str
@@ -85,6 +88,7 @@ class Row:
     match_probability: FiniteFloat
     percentile: FiniteFloat | None
     identity: str
+    truncated: bool = False
     attributes: tuple[Attribute, ...] = ()
     sentences: tuple[Sentence, ...] = ()
     turns: tuple[tuple[FiniteFloat, FiniteFloat], ...] = ()
@@ -123,8 +127,9 @@ class Run:
 _ROW: Final = TypeAdapter(Row)
 
 
-def row_of_answer(case: Case, sha256: str, result: Mapping[str, Any], identity: str) -> Row:
-    """A row from one result of `POST /v1/score`."""
+def row_of_answer(case: Case, sha256: str, answer: Mapping[str, Any]) -> Row:
+    """A row from an answer of `POST /v1/score` for one pair."""
+    (result,) = answer["results"]
     curve = result.get("curve") or ()
     sentences = result.get("sentences") or ()
     return Row(
@@ -137,7 +142,8 @@ def row_of_answer(case: Case, sha256: str, result: Mapping[str, Any], identity: 
         cosine=_fine(result["cosine"]),
         match_probability=_fine(result["match_probability"]),
         percentile=None if result["percentile"] is None else _number(result["percentile"]),
-        identity=identity,
+        identity=answer["identity"],
+        truncated=bool(answer["truncated"]),
         attributes=tuple(_attribute(one) for one in result.get("attributes") or ()),
         sentences=tuple(
             Sentence(
@@ -154,12 +160,12 @@ def row_of_answer(case: Case, sha256: str, result: Mapping[str, Any], identity: 
 
 
 def dump(row: Row | Unjudged) -> str:
-    """A row as one line of JSON: members in a fixed order, empty ones left out."""
+    """A row as one line of JSON: members in a fixed order, empty and false ones left out."""
     listed: dict[str, Any] = {}
     for name, value in vars(row).items():
         if name in ("attributes", "sentences"):
             value = [vars(one) for one in value]
-        if value not in ((), []):
+        if value not in ((), []) and value is not False:
             listed[name] = value
     return json.dumps(listed, ensure_ascii=False)
 

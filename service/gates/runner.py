@@ -112,7 +112,7 @@ async def _judge(case: Case, client: AsyncClient, detail: Detail, earlier: Earli
         if error.status not in _CLIP_STATUSES:
             raise
         return _unjudged(case, error.detail or error.title)
-    return row_of_answer(case, sha256, answer["results"][0], answer["identity"])
+    return row_of_answer(case, sha256, answer)
 
 
 def _unjudged(case: Case, reason: str) -> Unjudged:

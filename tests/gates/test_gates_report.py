@@ -197,6 +197,15 @@ def test_a_report_begins_with_which_voice_failed_in_what() -> None:
     assert "cora: rate should be fast, 8 of 8 clips sound more slow" in console.export_text()
 
 
+def test_captions_that_were_cut_are_named() -> None:
+    run = Run([row("anna-1"), row("ben-1", truncated=True), row("ben-2", truncated=True)])
+    verdict = judge(run, Gates())
+    words = "2 clips judged by the beginning of a caption that is longer than the model reads: ben-1, ben-2"
+    assert words in page(run, verdict, name="set", shown=[], sounds=lambda row: None, gates="g")
+    assert any(words in str(part) for part in summary(run, verdict))
+    assert verdict.outcome == 0
+
+
 def test_a_refusal_that_is_broken_is_said_as_one() -> None:
     before = [row(f"a-{i}", attributes=(attribute("phonation", "whispering", 2.0, negated=True),)) for i in range(8)]
     after = [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clsp_client import AsyncClient, ProblemError, RetryPolicy, UnreachableError
-from service.gates.rows import Case, Row, Run, Unjudged, dump, read_rows
+from service.gates.rows import Case, Row, Run, Unjudged, dump, load_row, read_rows
 from service.gates.runner import Detail, Earlier, judge_set, read_earlier
 
 LIBRARY = Path(__file__).resolve().parent.parent.parent / "examples" / "library"
@@ -61,6 +61,14 @@ def test_details_are_kept(server: Any) -> None:
     assert len(row.sentences) == 2
     assert len(row.sentences[0].curve) == len(row.curve) == 8
     assert row.turns[0][0] == pytest.approx(11, abs=3)
+
+
+def test_a_caption_that_was_cut_is_marked(server: Any) -> None:
+    cases = [case("man-us-low.ogg"), replace(case("man-us-low.ogg", "A deep voice. " * 200), id="long")]
+    run, _ = judged(server.url, cases)
+    assert [(row.id, row.truncated) for row in run.rows] == [("man-us-low.ogg", False), ("long", True)]
+    assert [load_row(dump(row)) for row in run.rows] == run.rows
+    assert "truncated" not in dump(run.rows[0])
 
 
 def test_each_clip_that_cannot_be_judged_is_named_with_its_reason(server: Any, tmp_path: Path) -> None:

@@ -29,6 +29,15 @@ def headlines(run: Run, verdict: Verdict) -> list[tuple[str, str]]:
     return told
 
 
+def cut_captions(run: Run) -> str:
+    """Which clips were judged by the beginning of their captions only; "" where none was."""
+    cut = [row.id for row in run.rows if row.truncated]
+    if not cut:
+        return ""
+    listed = ", ".join(cut[:5]) + (", ..." if len(cut) > 5 else "")
+    return f"{_clips(len(cut))} judged by the beginning of a caption that is longer than the model reads: {listed}"
+
+
 def _changes(fell: Sequence[Change], rows: Sequence[Row]) -> Iterator[str]:
     missed = sorted((change for change in fell if change.measure != COSINE), key=lambda change: change.test.mean)
     yield from (_attribute(change, rows) for change in missed)

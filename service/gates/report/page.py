@@ -10,7 +10,7 @@ from string import Template
 
 from service.gates.compare import COSINE, Change, Comparison
 from service.gates.report import charts
-from service.gates.report.headline import headlines
+from service.gates.report.headline import cut_captions, headlines
 from service.gates.report.sound import Sound
 from service.gates.rows import Row, Run, groups_of
 from service.gates.verdict import Outcome, Verdict
@@ -65,6 +65,9 @@ def _header(run: Run, verdict: Verdict, name: str, gates: str) -> str:
     items = "".join(f"<li>{fact}</li>" for fact in facts)
     told = [(f"<b>{escape(where)}</b>: {escape(what)}", "failed") for where, what in headlines(run, verdict)]
     told = [*((escape(reason), "undecided") for reason in verdict.undecided), *told]
+    cut = cut_captions(run)
+    if cut:
+        told.append((escape(cut), "undecided"))
     lead = "".join(f'<li class="{kind}">{line}</li>' for line, kind in told)
     return (
         f'<header><h1>{escape(name)} <span class="verdict {_CLASSES[verdict.outcome]}">'

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from service.cli_output import scores_table, table
 from service.gates.compare import COSINE
-from service.gates.report.headline import headlines
+from service.gates.report.headline import cut_captions, headlines
 from service.gates.rows import Row, Run, groups_of
 from service.gates.verdict import Outcome, Verdict
 
@@ -83,6 +83,9 @@ def _problems(run: Run, verdict: Verdict) -> Iterator[str]:
     if verdict.comparison is not None and verdict.comparison.small:
         few = ", ".join(f"{group} ({count})" for group, count in verdict.comparison.small.items())
         yield f"[dim]too few pairs to be asked about by themselves: {escape(few)}[/]"
+    cut = cut_captions(run)
+    if cut:
+        yield f"[yellow]{escape(cut)}[/]"
     for where, what in headlines(run, verdict):
         yield f"[bold red]{escape(where)}[/]: {escape(what)}"
     for reason in verdict.undecided:
