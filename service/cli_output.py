@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -31,11 +33,27 @@ def printable(text: str) -> str:
 
 
 def print_error(error: Exception) -> None:
-    """Print an error to stderr: its first line stands out, the rest explains."""
+    """Print an error to stderr: its first line stands out, the rest explains. An output that takes nothing is given up,
+    so that the exit status is the error's whatever became of its words.
+    """
+    _give_up_broken_output()
     first, _, rest = printable(explain(error)).partition("\n")
-    error_console.print(f"[bold red]{escape(first)}[/]", highlight=False, soft_wrap=True)
-    if rest:
-        error_console.print(escape(rest), highlight=False, soft_wrap=True)
+    with suppress(OSError, SystemExit):  # rich ends the process where nobody reads on
+        error_console.print(f"[bold red]{escape(first)}[/]", highlight=False, soft_wrap=True)
+        if rest:
+            error_console.print(escape(rest), highlight=False, soft_wrap=True)
+    _give_up_broken_output()
+
+
+def _give_up_broken_output() -> None:
+    """What could not be written is tried again when Python ends, which would change the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -16,6 +18,9 @@ from service.cli_client import CliError, KeyOption, explain
 from service.cli_jobs import STOPPED
 from service.cli_output import console, error_console, print_json
 from service.stopping import TerminatedError, until_terminated
+
+if TYPE_CHECKING:
+    from service.gates.command import Result
 
 Threshold = float | None
 TERMINATED = 143
@@ -124,17 +129,31 @@ def score(
             task = progress.add_task("judging", total=None)
             work = run_score(options, lambda done, total: progress.update(task, completed=done, total=total))
             result = asyncio.run(until_terminated(work))
+        _show(result, as_json=as_json)
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ) as error:  # rich ends the process where nobody reads on, with the status of a verdict
+        raise CannotJudgeError("Nobody reads the output any longer.") from error
     except (SourceError, RowsError, BundleError, OSError, ImportError) as error:
         raise CannotJudgeError(str(error)) from error
     except ClspError as error:
         raise CannotJudgeError(explain(error)) from error
     except (KeyboardInterrupt, TerminatedError) as stopped:
-        error_console.print("Stopped. Run the same command again to go on: what is judged is not judged again.")
+        with suppress(OSError, SystemExit):
+            error_console.print("Stopped. Run the same command again to go on: what is judged is not judged again.")
         raise typer.Exit(TERMINATED if isinstance(stopped, TerminatedError) else STOPPED) from None
     except Exception as error:
         # Python's own status for a crash is 1, which would read as a verdict on the voices.
-        error_console.print_exception()
+        with suppress(OSError, SystemExit):
+            error_console.print_exception()
         raise CannotJudgeError(f"{type(error).__name__} while judging: {error}") from error
+    if result.verdict.outcome:
+        raise typer.Exit(int(result.verdict.outcome))
+
+
+def _show(result: Result, *, as_json: bool) -> None:
+    """Print a result. Raises OSError, or rich's SystemExit, for an output that takes nothing."""
     if as_json:
         print_json([*result.run_as_json()])
     else:
@@ -142,5 +161,4 @@ def score(
             console.print(renderable, highlight=False)
     for path in result.written:
         error_console.print(f"[dim]{escape(str(path))}[/]", highlight=False, soft_wrap=True)
-    if result.verdict.outcome:
-        raise typer.Exit(int(result.verdict.outcome))
+    sys.stdout.flush()

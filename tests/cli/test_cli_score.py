@@ -257,6 +257,30 @@ def test_an_interrupt_is_no_verdict(
     assert list(scratch.glob("clsp-*")) == []
 
 
+@pytest.mark.parametrize("extra", [(), ("--json",), ("--min-match", "1")])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("target", ["full", "closed"])
+def test_an_output_that_takes_nothing_is_no_verdict(
+    cli_server_url: str, tmp_path: Path, target: str, both: bool, extra: tuple[str, ...]
+) -> None:
+    command = [str(CLSP), "score", str(CLIP), DEEP, "--url", cli_server_url, "--out", "run", *extra]
+    if target == "full":
+        end = os.open("/dev/full", os.O_WRONLY)
+    else:
+        read_end, end = os.pipe()
+        os.close(read_end)
+    try:
+        stderr = end if both else subprocess.PIPE
+        done = subprocess.run(command, cwd=tmp_path, stdout=end, stderr=stderr, text=True, check=False)
+    finally:
+        os.close(end)
+    assert done.returncode == 2, done.stderr
+    if not both:
+        assert ("No space left" if target == "full" else "Nobody reads") in done.stderr
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "run.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
