@@ -204,7 +204,7 @@ def _is_audio(path: Path) -> bool:
 
 def _is_sidecar(path: Path) -> bool:
     """A folder may hold other texts, and JSON of many kinds."""
-    if path.suffix not in SIDECARS or path.name.lower().startswith(_NOT_CAPTIONS) or not path.is_file():
+    if path.suffix not in SIDECARS or path.stem.lower() in _NOT_CAPTIONS or not path.is_file():
         return False
     if path.suffix != ".json":
         return True

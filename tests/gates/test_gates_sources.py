@@ -121,10 +121,19 @@ def test_a_folder_with_sidecars(tmp_path: Path) -> None:
     (tmp_path / "ben" / "lost.txt").write_text("its audio was never made")
     lost = next(case for case in read_cases(tmp_path) if case.id == "ben/lost")
     assert not lost.audio.exists()
+    for name in ("license-plate.txt", "readme-intro.txt"):
+        (tmp_path / name).write_text("a caption")
+    for name in ("README.txt", "ben/LICENSE.txt", "ben/licence.txt"):
+        (tmp_path / name).write_text("about this set")
     (tmp_path / "ben" / "gone.json").write_text('{"caption": "its audio was never made either"}')
     for name, text in (("config", '{"rate": 2}'), ("list", '["caption"]'), ("number", '{"caption": 2}'), ("half", "{")):
         (tmp_path / f"{name}.json").write_text(text)
-    assert [case.id for case in read_cases(tmp_path) if not case.audio.exists()] == ["ben/gone", "ben/lost"]
+    assert [case.id for case in read_cases(tmp_path) if not case.audio.exists()] == [
+        "ben/gone",
+        "ben/lost",
+        "license-plate",
+        "readme-intro",
+    ]
     (tmp_path / "loose.flac").write_bytes(b"")
     with pytest.raises(SourceError, match=r"loose\.flac and loose\.wav share one caption"):
         read_cases(tmp_path)
