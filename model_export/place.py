@@ -17,8 +17,9 @@ def check_place(target: Path, sources: Iterable[Path | None] = ()) -> None:
     for source in sources:
         kept = source.resolve() if source else None
         if kept and (kept.is_relative_to(place) or place.is_relative_to(kept)):
-            how = "is" if kept == place else "holds" if kept.is_relative_to(place) else "lies in"
-            raise BundleError(f"{target} {how} {source}, which is read for the bundle: name another folder for it")
+            how = "holds" if kept.is_relative_to(place) else "lies in"
+            which = "is itself" if kept == place else f"{how} {source}, which is"
+            raise BundleError(f"{target} {which} read for the bundle: name another folder for it")
     if not place.exists():
         return
     if not place.is_dir():
