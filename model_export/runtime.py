@@ -47,7 +47,7 @@ class BundleRuntime:
         self._clips_alone = arithmetic(bundle) == "int8"
         self._equal_texts = arithmetic(bundle, "text") == "int8"
         self.dim = bundle.manifest.embedding_dim
-        available = ort.get_available_providers()
+        available = available_providers()
         wanted = list(providers) if providers else [p for p in ("CUDAExecutionProvider",) if p in available]
         chain = [*wanted, *(p for p in ("CPUExecutionProvider",) if p not in wanted)]
         # The blocked layout of the CPU provider (1.32) crashes on float16 convolutions.
@@ -130,6 +130,11 @@ class BundleRuntime:
             if found is not None:
                 return int(found)
         return 0
+
+
+def available_providers() -> list[str]:
+    """Execution providers of the ONNX Runtime that is installed."""
+    return list(ort.get_available_providers())
 
 
 def session_options(threads: int) -> ort.SessionOptions:

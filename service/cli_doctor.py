@@ -129,9 +129,9 @@ def _one_of(check: str, names: tuple[str, ...]) -> Finding:
 
 
 def _providers(settings: Settings) -> Finding:
-    import onnxruntime
+    from model_export.runtime import available_providers
 
-    providers = list(onnxruntime.get_available_providers())
+    providers = available_providers()
     return Finding(PROVIDERS, "ok" if providers else "broken", ", ".join(providers) or "none")
 
 

@@ -141,6 +141,7 @@ def _ray(machines: Machines) -> Any:
         options: dict[str, Any] = {"address": machines.address} if machines.address else {"include_dashboard": False}
         if not machines.address:
             options["num_cpus"] = max(machines.workers * machines.cpus + 1, os.cpu_count() or 1)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unless somebody wants it
         ray.init(log_to_driver=False, **options)
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # `tick` tells the progress
     ray.data.DataContext.get_current().enable_progress_bars = False

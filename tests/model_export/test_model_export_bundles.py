@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -109,6 +110,20 @@ def test_the_plain_script_agrees_with_the_service(bundle: Bundle, tmp_path: Path
 def test_the_plain_script_agrees_on_the_bundle_that_ships(tmp_path: Path) -> None:
     """Weights in int8 and sums in float32, and a tokenizer's file that asks for padding."""
     assert_plain_script_agrees(Bundle.load(ROOT / "models" / "clsp-small"), tmp_path)
+
+
+def test_nothing_is_kept_or_sent_for_the_runtimes_maker(tmp_path: Path) -> None:
+    """Its telemetry begins with an id of the machine and a cache of what is to be sent, in the user's folders."""
+    code = f"""
+from model_export.bundle import Bundle
+from model_export.runtime import BundleRuntime
+
+BundleRuntime(Bundle.load({str(ROOT / "models" / "clsp-small")!r})).embed_text(["a calm voice"])
+"""
+    # None of the variables by which the library knows that it is tested, and keeps quiet by itself.
+    own = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, "-c", code], env=own, check=True, cwd=ROOT)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_long_text_is_cut_and_said_so(bundle: Bundle, zipformer: Clsp) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def run(
     workers = min(workers, len(plan))
     mine = job.share(workers)
     if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unless somebody wants it
         ray.init(log_to_driver=False, include_dashboard=False)
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # `tick` tells the progress
     numbers = ray.data.from_items([{"number": shard.number} for shard in plan], override_num_blocks=len(plan))
