@@ -130,10 +130,8 @@ def score(
             work = run_score(options, lambda done, total: progress.update(task, completed=done, total=total))
             result = asyncio.run(until_terminated(work))
         _show(result, as_json=as_json)
-    except (
-        BrokenPipeError,
-        SystemExit,
-    ) as error:  # rich ends the process where nobody reads on, with the status of a verdict
+    except (BrokenPipeError, SystemExit) as error:
+        # rich ends the process where nobody reads on, with the status of a verdict.
         raise CannotJudgeError("Nobody reads the output any longer.") from error
     except (SourceError, RowsError, BundleError, OSError, ImportError) as error:
         raise CannotJudgeError(str(error)) from error
