@@ -23,7 +23,6 @@ from index.source import open_catalog
 from index.whole import whole_folder
 
 FORMAT = 1
-CATALOG = "catalog.sqlite"
 MARK = "backup.json"
 # Rounds of copying the catalog again because media it refers to went away in between.
 _ROUNDS = 5
@@ -50,8 +49,8 @@ def backup(folder: Path, target: Path) -> BackupReport:
     Raises:
         StorageFailed: no catalog in `folder`, something already at `target`, or the disk refused.
     """
-    if not (folder / CATALOG).is_file():
-        raise StorageFailed(f"{folder} holds no {CATALOG}")
+    if not (folder / catalog.FILE).is_file():
+        raise StorageFailed(f"{folder} holds no {catalog.FILE}")
     with storage_errors(), whole_folder(target, MARK) as partial:
         # Snapshots first: an index older than the catalog catches up from it, a newer one would be refused.
         _copy_snapshots(folder / "index", partial / "index")
@@ -71,14 +70,14 @@ def restore(source: Path, folder: Path) -> BackupReport:
         StorageFailed: not a backup, damaged, of a newer version, `folder` is in use, or the disk refused.
     """
     report, files = _read_mark(source)
-    with storage_errors(), whole_folder(folder, CATALOG) as partial:
+    with storage_errors(), whole_folder(folder, catalog.FILE) as partial:
         for name, sums in files.items():
             if checksums(source / name) != sums:
                 raise StorageFailed(f"{source / name} is damaged")
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, partial / name)
         (partial / "media").mkdir(exist_ok=True)
-        for sha256 in _media_of(partial / CATALOG):
+        for sha256 in _media_of(partial / catalog.FILE):
             kept = source / "media" / sha256[:2] / sha256
             if not kept.is_file() or sha256_of(kept) != sha256:
                 raise StorageFailed(f"{kept} is damaged or missing")
@@ -106,7 +105,7 @@ def _gather_media(source: Path, target: Path) -> None:
 
 def _others(folder: Path) -> list[Path]:
     # A folder with a catalog is another library, or a backup that somebody keeps here.
-    return sorted(file for file in folder.glob("*/*.sqlite") if not (file.parent / CATALOG).exists())
+    return sorted(file for file in folder.glob("*/*.sqlite") if not (file.parent / catalog.FILE).exists())
 
 
 def _copy_database(source: Path, copy: Path) -> None:
@@ -120,10 +119,10 @@ def _copy_database(source: Path, copy: Path) -> None:
 
 def _copy_catalog(folder: Path, partial: Path) -> BackupReport:
     """Copy the catalog, then the media that came since they were gathered; again if one of them went as well."""
-    copy = partial / CATALOG
+    copy = partial / catalog.FILE
     for _ in range(_ROUNDS):
         copy.unlink(missing_ok=True)
-        _copy_database(folder / CATALOG, copy)
+        _copy_database(folder / catalog.FILE, copy)
         wanted = _media_of(copy)
         missing = [one for one in wanted if not (partial / "media" / one[:2] / one).is_file()]
         try:
@@ -169,7 +168,7 @@ def _open_copy(path: Path) -> sqlite3.Connection:
 
 
 def _summed(partial: Path) -> list[Path]:
-    return [partial / CATALOG, *_others(partial), *sorted((partial / "index").iterdir())]
+    return [partial / catalog.FILE, *_others(partial), *sorted((partial / "index").iterdir())]
 
 
 def _read_mark(source: Path) -> tuple[BackupReport, dict[str, list[int]]]:
@@ -186,6 +185,6 @@ def _read_mark(source: Path) -> tuple[BackupReport, dict[str, list[int]]]:
         report, files = BackupReport(**told["report"]), dict(told["files"])
     except (KeyError, TypeError, ValueError) as error:
         raise StorageFailed(f"{source} is not a complete backup: {MARK} does not say what is in it") from error
-    if CATALOG not in files or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+    if catalog.FILE not in files or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise StorageFailed(f"{source} is not a backup of a library: {MARK} names other files")
     return report, files

@@ -19,6 +19,9 @@ from index.segments import insert_segments, remove_segments
 from index.types import CollectionInfo, Item, Metadata, NewItem
 from index.validate import is_collection_name, is_item_id
 
+FILE = "catalog.sqlite"
+"""Its name in a data folder, and in a backup."""
+
 _ITEM = "id, metadata, duration_s, content_sha256, filename, media_type, media_sha256, segments, created_at, updated_at"
 
 

@@ -88,7 +88,7 @@ def plan(
         return
     with _errors():
         folder = _library(data_dir or defaults.data_dir)
-        with closing(open_catalog(folder / "catalog.sqlite")) as connection:
+        with closing(open_catalog(folder / catalog.FILE)) as connection:
             infos = [catalog.collection_info(connection, row.name) for row in catalog.collection_rows(connection)]
             keys = {row.name: row.pk for row in catalog.collection_rows(connection)}
             if collection is not None:
@@ -188,8 +188,8 @@ def _defaults(context: typer.Context) -> Defaults:
 
 
 def _library(folder: Path) -> Path:
-    if not (folder / "catalog.sqlite").is_file():
-        raise IndexingError(f"{folder} holds no catalog.sqlite; name the folder with --data-dir")
+    if not (folder / catalog.FILE).is_file():
+        raise IndexingError(f"{folder} holds no {catalog.FILE}; name the folder with --data-dir")
     return folder
 
 

@@ -10,6 +10,7 @@ from index import parquet
 from index.backend import Store
 from index.errors import IdentityMismatch, InvalidInput
 from index.types import Item, NewItem
+from index.validate import metadata_patch
 
 
 @dataclass
@@ -81,8 +82,7 @@ def _load(
     written = [*fresh, *(item for item in relabelled if not stored[item.id].has_media)]
     created = store.upsert(collection, written, identity=identity)
     for item in edited:
-        gone = stored[item.id].metadata.keys() - item.metadata.keys()
-        store.patch_metadata(collection, item.id, {**dict.fromkeys(gone), **item.metadata})
+        store.patch_metadata(collection, item.id, metadata_patch(stored[item.id].metadata, item.metadata))
     report.added += sum(created)
     report.replaced += len(fresh) - sum(created)
     report.relabelled += len(relabelled)

@@ -78,12 +78,12 @@ class LocalStore:
         self._mirror = Mirror()
         with ExitStack() as undo:
             with storage_errors():
-                check_whole(folder, "catalog.sqlite")
+                check_whole(folder, catalog.FILE)
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lock = FolderLock(folder)
             undo.callback(self._lock.release)
             self._media = MediaFolder(folder / "media")
-            self._database = Database(folder / "catalog.sqlite")
+            self._database = Database(folder / catalog.FILE)
             undo.callback(self._database.close)
             fsync_folder(folder)
             snapshots = SnapshotFolder(folder / "index")

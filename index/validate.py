@@ -118,6 +118,11 @@ def patched_metadata(old: Mapping[str, Any], patch: Mapping[str, Any], limits: L
     return check_metadata({name: one for name, one in merged.items() if patch.get(name, "") is not None}, limits)
 
 
+def metadata_patch(old: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What `patched_metadata` needs to make `wanted` of `old`: its fields, and null for those that it lacks."""
+    return {**dict.fromkeys(old.keys() - wanted.keys()), **wanted}
+
+
 def _check_value(value: Any, field: str, limits: Limits) -> JsonValue:
     if isinstance(value, (list, tuple)):
         if len(value) > limits.max_list:

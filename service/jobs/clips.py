@@ -16,6 +16,7 @@ import numpy as np
 from index.backend import Store
 from index.errors import IdentityMismatch, IndexingError
 from index.types import MediaBlob, NewItem, NewSegment
+from index.validate import metadata_patch
 from service.api.offload import in_thread
 from service.api.vectors import unit_vector
 from service.audio import MEDIA_TYPES, Clip, decode
@@ -155,8 +156,7 @@ def known(catalog: Store, job: Job, entry: Entry, sha256: str, metadata: dict[st
     stored = catalog.get_item(job.collection, entry.id).metadata
     if stored == metadata:
         return Finished(entry, outcome="unchanged")
-    # RFC 7396: null removes a field.
-    catalog.patch_metadata(job.collection, entry.id, {**dict.fromkeys(stored.keys() - metadata.keys()), **metadata})
+    catalog.patch_metadata(job.collection, entry.id, metadata_patch(stored, metadata))
     return Finished(entry, outcome="relabelled")
 
 

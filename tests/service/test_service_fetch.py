@@ -54,23 +54,13 @@ def origin() -> Iterator[Origin]:
             if self.path == "/clips/slow.wav":
                 self.send_response(200)
                 self.end_headers()
-                for _ in range(40):
-                    time.sleep(0.05)
-                    try:
-                        self.wfile.write(b"RIFF")
-                    except OSError:
-                        return
+                self.drip(b"RIFF")
                 return
             if self.path == "/clips/slow-head.wav":
                 self.send_response(200)
                 self.flush_headers()
-                for _ in range(100):
-                    time.sleep(0.05)
-                    try:
-                        self.wfile.write(b"X-More: of the same\r\n")
-                    except OSError:
-                        return
-                self.end_headers()
+                if self.drip(b"X-More: of the same\r\n"):
+                    self.end_headers()
                 return
             if self.path == "/clips/held/a.wav":
                 go.wait(60)
@@ -82,6 +72,16 @@ def origin() -> Iterator[Origin]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def drip(self, piece: bytes) -> bool:
+            """Send it again and again, slowly; whether the caller stayed."""
+            for _ in range(40):
+                time.sleep(0.05)
+                try:
+                    self.wfile.write(piece)
+                except OSError:
+                    return False
+            return True
 
         def log_message(self, *_: object) -> None:
             pass

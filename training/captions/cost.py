@@ -11,6 +11,7 @@ import soundfile
 from training.captions.annotator import Kind
 from training.captions.book import Prompt
 from training.captions.endpoint import EndpointSettings
+from training.captions.endpoint.spending import CHARACTERS, price
 
 LOOKED_INTO = 50  # files whose headers are read where the manifest has no durations
 UNKNOWN_S = 10.0
@@ -93,13 +94,11 @@ def _estimate(
     seconds = calls * options.answer_s / (options.concurrency * places)
     if options.requests_per_minute:
         seconds = max(seconds, 60 * calls / (options.requests_per_minute * places))
-    price = (text * options.input_price + audio * options.audio_price + out * options.output_price) / 1e6
-    return Estimate(clips, audio_s, calls, text, audio, out, seconds, price)
+    return Estimate(clips, audio_s, calls, text, audio, out, seconds, price(options, text, audio, out))
 
 
 def _tokens(prompt: Prompt) -> int:
-    """About: English has four characters a token."""
-    return (len(prompt.system) + len(prompt.user)) // 4
+    return (len(prompt.system) + len(prompt.user)) // CHARACTERS
 
 
 def _time(seconds: float) -> str:

@@ -24,10 +24,8 @@ class Spending:
     @property
     def cost(self) -> float:
         """What the answers so far cost, by the prices of the settings."""
-        prices, used = self._settings, self.usage
-        return (
-            used.text_in * prices.input_price + used.audio_in * prices.audio_price + used.out * prices.output_price
-        ) / 1e6
+        used = self.usage
+        return price(self._settings, used.text_in, used.audio_in, used.out)
 
     def add(self, answer: Answer, messages: Sequence[Mapping[str, Any]]) -> None:
         """Charges an answer to these messages, by a guess where the endpoint does not tell its tokens."""
@@ -51,6 +49,11 @@ class Spending:
         return EndpointStoppedError(
             f"the budget of {budget:g} for one start is spent ({self.cost:.4f}{how}); another start has it anew"
         )
+
+
+def price(settings: EndpointSettings, text_in: float, audio_in: float, out: float) -> float:
+    """What so many tokens cost; the settings' prices are of a million."""
+    return (text_in * settings.input_price + audio_in * settings.audio_price + out * settings.output_price) / 1e6
 
 
 def guessed(answer: Answer, messages: Sequence[Mapping[str, Any]], settings: EndpointSettings) -> Usage:
