@@ -22,8 +22,8 @@ from http_load import closed_loop, post
 from index_data import queries
 from results import report
 
-from index.plan import IndexSettings
-from index.store import LocalStore
+from index.ann.plan import IndexSettings
+from index.local.store import LocalStore
 from service.cli_local import local_server
 
 SECONDS = 10.0

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from index_data import DIM, Exact, queries, timed, vectors
 from results import console, report
 
-from index import builder
-from index.files import checksums
-from index.frozen import FrozenFacts, FrozenIndex
-from index.plan import MIB, IndexSettings, make_plan
-from index.source import BATCH
+from index.ann.ivf import FrozenFacts, FrozenIndex
+from index.ann.plan import MIB, IndexSettings, make_plan
+from index.local import builder
+from index.local.vector_source import BATCH
+from index.storage.durable_files import checksums
 from index.types import Ids, Vector
 
 EFFORTS = (8, 16, 32, 64, 128)
@@ -50,7 +50,7 @@ COLUMNS = (
 
 
 class FileVectors:
-    """Vectors [n, D] in a file, known by their place in it; see `index.source.Vectors`."""
+    """Vectors [n, D] in a file, known by their place in it; see `index.local.vector_source.Vectors`."""
 
     def __init__(self, path: Path) -> None:
         self.dim = DIM

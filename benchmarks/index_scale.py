@@ -27,9 +27,9 @@ from index_data import DIM, Exact, cpu_s, queries, timed, vectors
 from index_peers import EFFORTS, PEERS
 from results import BUNDLE, console, report
 
+from index.ann.plan import MIB, IndexSettings
 from index.filters import parse_filter
-from index.plan import MIB, IndexSettings
-from index.store import LocalStore
+from index.local.store import LocalStore
 from index.types import Hit, NewItem, NewSegment
 from model_export.bundle import Bundle
 from service.engine.identity import embedding_identity
@@ -97,7 +97,7 @@ def _build(folder: Path, size: int, memory_mib: int) -> None:
                 store.upsert("c", items[start : start + 1000], identity=identity)
             seconds += time.perf_counter() - started
         worked = cpu_s()
-        store.upkeep.settle()
+        store.maintenance.settle()
         build_s = cpu_s() - worked
     np.savez(folder / "exact.npz", **{name: one.ids for name, one in exact.items()})
     told = {"build cpu s": build_s, "added a second": size / seconds}
@@ -112,7 +112,7 @@ def _measure(folder: Path, size: int, memory_mib: int, curves: list[dict[str, An
     load_s, resident = _restart(folder / "data", memory_mib)
     settings = IndexSettings(memory_bytes=memory_mib * MIB, background=False)
     with LocalStore(folder / "data", settings=settings) as store:
-        facts = store.upkeep.facts("c").frozen
+        facts = store.maintenance.facts("c").frozen
         kind = f"clsp ({facts.kind}, effort {facts.effort})" if facts else "clsp (flat)"
         disk = sum(file.stat().st_size for file in (folder / "data" / "index").iterdir())
         row = {
@@ -209,8 +209,8 @@ def _adding(store: LocalStore, size: int, asked: np.ndarray) -> dict[str, Any]:
 def _restart(data: Path, memory_mib: int) -> tuple[float, int]:
     """Seconds from opening the folder to the first answer in a fresh process (imports not counted), and its growth."""
     code = (
-        "import sys, time, numpy as np\nfrom pathlib import Path\nfrom index.store import LocalStore\n"
-        "from index.plan import IndexSettings\nbefore = int(open('/proc/self/statm').read().split()[1])\n"
+        "import sys, time, numpy as np\nfrom pathlib import Path\nfrom index.local.store import LocalStore\n"
+        "from index.ann.plan import IndexSettings\nbefore = int(open('/proc/self/statm').read().split()[1])\n"
         "begun = time.perf_counter()\n"
         "settings = IndexSettings(memory_bytes=int(sys.argv[2]), background=False)\n"
         "store = LocalStore(Path(sys.argv[1]), settings=settings)\n"

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clsp_client import Client, ClspError, ProblemError, data_uri
 from index.errors import StoreLocked
-from index.locks import FolderLock
+from index.storage.locks import FolderLock
 from service.cli_client import CliError, connect, explain
 from service.cli_ingest import Ingest, read_source
 from service.cli_local import local_server

@@ -1,6 +1,6 @@
 """Vectors and metadata of speech libraries: durable, filtered, searchable. Knows nothing of speech or HTTP.
 
-from index.store import LocalStore
+from index.local.store import LocalStore
 from index.types import NewItem, NewSegment
 from index.filters import parse_filter
 

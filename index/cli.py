@@ -18,15 +18,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from index import backup as backups
-from index import catalog
+from index.ann.ivf import FrozenFacts
+from index.ann.plan import MIB, IndexSettings, Plan, make_plan, mib
 from index.errors import IndexingError, StoreLocked
-from index.frozen import FrozenFacts
-from index.plan import MIB, IndexSettings, Plan, make_plan, mib
-from index.snapshot import SnapshotFolder
-from index.source import open_catalog
-from index.store import LocalStore
-from index.upkeep import IndexFacts
+from index.local import backup as backups
+from index.local import catalog
+from index.local.maintenance import IndexFacts
+from index.local.snapshot import SnapshotFolder
+from index.local.store import LocalStore
+from index.local.vector_source import open_catalog
 
 index_app = typer.Typer(
     help="Plan, tune, rebuild, back up and restore the index of a data folder.",
@@ -120,7 +120,7 @@ def tune(
     wanted = defaults.settings.target_recall if recall is None else recall
     with _errors(), _store(data_dir or defaults.data_dir, defaults.but(memory_mib, flat_mib)) as store:
         for name in _names(store, collection):
-            _print_facts(name, store.upkeep.tune(name, wanted))
+            _print_facts(name, store.maintenance.tune(name, wanted))
 
 
 @index_app.command()
@@ -136,7 +136,7 @@ def rebuild(
     with _errors(), _store(data_dir or defaults.data_dir, defaults.but(memory_mib, flat_mib)) as store:
         for name in _names(store, collection):
             started = time.monotonic()
-            facts = store.upkeep.rebuild(name)
+            facts = store.maintenance.rebuild(name)
             _print_facts(name, facts)
             console.print(f"built in {time.monotonic() - started:.1f} s")
 

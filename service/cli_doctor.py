@@ -180,7 +180,7 @@ def _cpu(settings: Settings) -> Finding:
 def data_folder(settings: Settings) -> Finding:
     """Whether a service could take the data folder now; a `note` when another one holds it."""
     from index.errors import StoreLocked
-    from index.locks import FolderLock
+    from index.storage.locks import FolderLock
 
     if settings.milvus_uri:
         return _milvus(settings)

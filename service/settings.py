@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from index.plan import IndexSettings
+from index.ann.plan import IndexSettings
 from service.setting_parts import ApiKey as ApiKey
 from service.setting_parts import IngestRoot as IngestRoot
 from service.setting_parts import Scope as Scope

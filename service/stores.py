@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from index.backend import Store
-from index.store import LocalStore
+from index.local.store import LocalStore
 from service.settings import Settings
 
 
@@ -11,8 +11,8 @@ def open_store(settings: Settings) -> Store:
     """The data folder on this machine, or Milvus where `milvus_uri` names one. Raises the index's errors."""
     if not settings.milvus_uri:
         return LocalStore(settings.data_dir, keep_media=settings.keep_media, settings=settings.indexing())
-    from index.milvus_index import MilvusStore
-    from index.milvus_link import MilvusSettings
+    from index.milvus.connection import MilvusSettings
+    from index.milvus.index import MilvusStore
 
     milvus = MilvusSettings(
         uri=settings.milvus_uri,

@@ -83,7 +83,7 @@ def load_corpus(
     a row has no metadata, what the index has stays.
     """
     from index.errors import IndexingError
-    from index.load import load
+    from index.exchange.load import load
     from service.settings import Settings
     from service.stores import open_store
 

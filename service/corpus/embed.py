@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index import parquet
 from index.errors import InvalidInput
+from index.exchange import parquet
 from index.types import Limits, NewItem, NewSegment
 from index.validate import check_item
 from model_export.bundle import Bundle

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from index import parquet
 from index.errors import IdentityMismatch, InvalidInput
+from index.exchange import parquet
 from index.types import Limits
 from index.validate import check_item_id, check_metadata
 from service.cli_ingest import Source, is_text

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from index.locks import FolderLock
+from index.storage.locks import FolderLock
 from service.jobs.errors import JobsBroken, TooManyJobs, UnknownJob, WrongState
 from service.jobs.records import Entry, Job, Kind, Progress, State, reason
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from clsp_script import Run
 
-from index.store import LocalStore
+from index.local.store import LocalStore
 from index.types import NewItem, NewSegment
 
 VECTORS, DIM = 5000, 64

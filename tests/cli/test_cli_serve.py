@@ -13,7 +13,7 @@ import httpx
 import pytest
 from clsp_script import CLSP, ROOT, Run
 
-from index.locks import FolderLock
+from index.storage.locks import FolderLock
 from service.cli_local import local_server
 
 BUNDLE = ROOT / "models" / "clsp-small"

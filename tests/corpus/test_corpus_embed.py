@@ -21,10 +21,10 @@ import psutil
 import pytest
 import soundfile as sf
 
-from index import parquet
 from index.errors import IdentityMismatch
-from index.load import load
-from index.store import LocalStore
+from index.exchange import parquet
+from index.exchange.load import load
+from index.local.store import LocalStore
 from model_export.bundle import Bundle
 from model_export.runtime import BundleRuntime
 from model_export.windows import plan_windows

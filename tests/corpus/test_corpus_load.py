@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from index import parquet
-from index.store import LocalStore
+from index.exchange import parquet
+from index.local.store import LocalStore
 from index.types import NewItem, NewSegment
 from service.cli import app
 from service.cli_client import CliError

@@ -10,7 +10,7 @@ from index_backends import BACKENDS, Backend
 from milvus_under_test import milvus_under_test
 
 from index.backend import Store
-from index.milvus_index import MilvusStore
+from index.milvus.index import MilvusStore
 
 DIM = 16
 

@@ -11,9 +11,9 @@ from index_oracle import clip
 from milvus_under_test import RUN
 
 from index.backend import Store
-from index.milvus_index import MilvusStore
-from index.milvus_link import MilvusSettings
-from index.store import LocalStore
+from index.local.store import LocalStore
+from index.milvus.connection import MilvusSettings
+from index.milvus.index import MilvusStore
 from index.types import NewItem
 
 BACKENDS = ["local", "milvus"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from index.plan import IndexSettings
+from index.ann.plan import IndexSettings
 from index.types import NewItem, NewSegment, Vector
 
 # Everything small, so that a few thousand vectors go through what millions would; and built in the tests' own process,

@@ -12,8 +12,8 @@ from typing import Any
 
 from index_oracle import clip
 
-from index.plan import IndexSettings
-from index.store import LocalStore
+from index.ann.plan import IndexSettings
+from index.local.store import LocalStore
 from index.types import NewItem
 
 COLLECTION = "crash"
@@ -74,9 +74,9 @@ def main(folder: Path, seed: int, first_version: int, *, apart: bool) -> None:
             say({"thread": thread, "state": "acknowledged"})
 
     def rebuild() -> None:
-        """What upkeep does not find to do by itself often enough: new indexes, and new snapshots."""
+        """What maintenance does not find to do by itself often enough: new indexes, and new snapshots."""
         while True:
-            store.upkeep.rebuild(COLLECTION)
+            store.maintenance.rebuild(COLLECTION)
 
     threads = [threading.Thread(target=work, args=(thread,)) for thread in range(THREADS)]
     threads.append(threading.Thread(target=rebuild))

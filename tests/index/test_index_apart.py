@@ -21,8 +21,8 @@ import pytest
 from index_clusters import SMALL, clustered, items_of
 
 from index.errors import BuildFailed
-from index.store import LocalStore
-from index.upkeep import IndexFacts
+from index.local.maintenance import IndexFacts
+from index.local.store import LocalStore
 
 DIM = 32
 COUNT = 2000
@@ -53,7 +53,7 @@ def builders(pid: int | None = None) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(pid).children():
         try:
-            if "index.build_process" in child.cmdline():
+            if "index.local.build_child" in child.cmdline():
                 found.append(child)
         except psutil.Error:
             continue  # It ended in between.
@@ -64,7 +64,7 @@ def builders(pid: int | None = None) -> list[psutil.Process]:
 def held_builder(store: LocalStore) -> Iterator[tuple[psutil.Process, Future[IndexFacts]]]:
     """A build that was begun and stands still until somebody ends or resumes it."""
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(store.upkeep.rebuild, "c")
+        future = pool.submit(store.maintenance.rebuild, "c")
         eventually(lambda: bool(builders()))
         (process,) = builders()
         process.suspend()
@@ -86,7 +86,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def test_a_build_apart_is_swapped_in_and_its_file_is_the_snapshot(store: LocalStore, tmp_path: Path) -> None:
-    facts = store.upkeep.rebuild("c")
+    facts = store.maintenance.rebuild("c")
     assert facts.frozen is not None
     assert (facts.frozen.kind, facts.frozen.trained_on, facts.delta, facts.saved) == ("ivf-sq8", COUNT, 0, COUNT)
     assert facts.frozen.recall is not None
@@ -95,16 +95,16 @@ def test_a_build_apart_is_swapped_in_and_its_file_is_the_snapshot(store: LocalSt
     check_serves(store)
     store.close()
     with LocalStore(tmp_path, settings=APART) as again:
-        assert again.upkeep.facts("c").frozen == facts.frozen
+        assert again.maintenance.facts("c").frozen == facts.frozen
         check_serves(again)
 
 
 def test_the_same_index_comes_of_both_ways(store: LocalStore, tmp_path: Path) -> None:
-    apart = store.upkeep.rebuild("c").frozen
+    apart = store.maintenance.rebuild("c").frozen
     with LocalStore(tmp_path / "here", settings=SMALL) as here:
         here.create_collection("c", dim=DIM, identity="x")
         here.upsert("c", items_of(VECTORS), identity="x")
-        built = here.upkeep.rebuild("c").frozen
+        built = here.maintenance.rebuild("c").frozen
         assert built is not None
         assert apart is not None
         assert [(one.effort, one.recall) for one in apart.curve] == [(one.effort, one.recall) for one in built.curve]
@@ -124,12 +124,12 @@ def test_a_build_that_crashes_costs_nothing(store: LocalStore, tmp_path: Path, h
             process.resume()
         with pytest.raises(BuildFailed, match=how.name):
             future.result(PATIENCE_S)
-    assert store.upkeep.facts("c").frozen is None
+    assert store.maintenance.facts("c").frozen is None
     assert leftovers(tmp_path) == []
     store.delete_item("c", f"{COUNT:07}")
     check_serves(store)
-    store.upkeep.settle()
-    facts = store.upkeep.facts("c")
+    store.maintenance.settle()
+    facts = store.maintenance.facts("c")
     assert facts.frozen is not None
     assert facts.vectors == COUNT - 1
     assert not any(hit.item_id == "0000007" for hit in store.search("c", VECTORS[7], top_k=COUNT))
@@ -154,18 +154,18 @@ def test_a_build_that_fails_says_why(store: LocalStore, tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, most))
     try:
         with pytest.raises(BuildFailed, match=r"could not write 1-\w+\.tmp"):
-            store.upkeep.settle()
+            store.maintenance.settle()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert leftovers(tmp_path) == []
     check_serves(store)
-    store.upkeep.settle()
-    assert store.upkeep.facts("c").saved == COUNT
+    store.maintenance.settle()
+    assert store.maintenance.facts("c").saved == COUNT
 
 
 def test_closing_ends_the_build(store: LocalStore, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(store.upkeep.rebuild, "c")
+        future = pool.submit(store.maintenance.rebuild, "c")
         eventually(lambda: bool(builders()))
         (process,) = builders()
         process.suspend()
@@ -179,7 +179,7 @@ def test_closing_ends_the_build(store: LocalStore, tmp_path: Path) -> None:
 
 def test_deleting_the_collection_ends_the_build(store: LocalStore, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(store.upkeep.rebuild, "c")
+        future = pool.submit(store.maintenance.rebuild, "c")
         eventually(lambda: bool(builders()))
         (process,) = builders()
         process.suspend()
@@ -212,8 +212,8 @@ def test_in_the_background_a_crash_is_logged_and_the_store_lives(
         process.resume()
         eventually(lambda: "was ended by SIGSEGV" in caplog.text)
         check_serves(again)
-        assert again.upkeep.facts("c").frozen is None
-        assert again.upkeep.rebuild("c").saved == COUNT
+        assert again.maintenance.facts("c").frozen is None
+        assert again.maintenance.rebuild("c").saved == COUNT
         check_serves(again)
 
 
@@ -222,10 +222,10 @@ OWNER = """
     from dataclasses import replace
     from pathlib import Path
     from index_clusters import SMALL
-    from index.store import LocalStore
+    from index.local.store import LocalStore
 
     store = LocalStore(Path(sys.argv[1]), settings=replace(SMALL, build_apart=True))
-    threading.Thread(target=store.upkeep.rebuild, args=("c",), daemon=True).start()
+    threading.Thread(target=store.maintenance.rebuild, args=("c",), daemon=True).start()
     sys.stdin.read()
 """
 
@@ -243,7 +243,7 @@ def test_a_build_does_not_outlive_its_service(store: LocalStore, tmp_path: Path)
     with LocalStore(tmp_path, settings=APART) as again:
         assert leftovers(tmp_path) == []
         check_serves(again)
-        assert again.upkeep.rebuild("c").saved == COUNT
+        assert again.maintenance.rebuild("c").saved == COUNT
 
 
 def test_one_build_at_a_time_and_each_waits_its_turn(store: LocalStore) -> None:
@@ -257,7 +257,7 @@ def test_one_build_at_a_time_and_each_waits_its_turn(store: LocalStore) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         watching = pool.submit(watch)
-        futures = [pool.submit(store.upkeep.rebuild, "c") for _ in range(2)]
+        futures = [pool.submit(store.maintenance.rebuild, "c") for _ in range(2)]
         try:
             assert all(future.result(PATIENCE_S).saved == COUNT for future in futures)
         finally:

@@ -20,10 +20,10 @@ from index_clusters import SMALL, clustered, items_of
 from index_oracle import clip
 from typer.testing import CliRunner
 
-from index.backup import backup, restore
 from index.cli import index_app
 from index.errors import StorageFailed
-from index.store import LocalStore
+from index.local.backup import backup, restore
+from index.local.store import LocalStore
 from index.types import NewItem
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.upsert("c", items_of(VECTORS), identity="x")
         store.create_collection("audio", dim=DIM, identity="x")
         store.upsert("audio", [clip("a", [1], media=b"one" * 1000), clip("b", [2], media=b"two")], identity="x")
-        store.upkeep.settle()
+        store.maintenance.settle()
     (folder / "jobs").mkdir()
     _left_to_do(folder, ["c"])
     return folder
@@ -61,7 +61,7 @@ def _left_to_do(folder: Path, done: list[str]) -> set[str]:
 def check_same(folder: Path) -> None:
     with LocalStore(folder, settings=SMALL) as store:
         assert {info.name: info.items for info in store.list_collections()} == {"c": 1500, "audio": 2}
-        assert store.upkeep.facts("c").frozen is not None
+        assert store.maintenance.facts("c").frozen is not None
         assert store.search("c", VECTORS[77], top_k=1)[0].item_id == "0000077"
         assert store.media_path("audio", "a")[0].read_bytes() == b"one" * 1000
     assert _left_to_do(folder, []) == {"a", "b"}
@@ -194,7 +194,7 @@ def test_what_is_restored_into_an_empty_folder_in_vain_leaves_it_empty(data: Pat
 MOUNTED = """
     import os, sys
     from pathlib import Path
-    from index.backup import backup, restore
+    from index.local.backup import backup, restore
     from test_index_backup import check_same
 
     data, copy, new = map(Path, sys.argv[1:])
@@ -228,7 +228,7 @@ def test_file_systems_of_their_own_are_backed_up_to_and_restored_to(data: Path, 
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from index.backup import restore
+    from index.local.backup import restore
 
     left = int(sys.argv[3])
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from index_crash_writer import COLLECTION, DIM, SETTINGS, version_of
 
-from index.store import LocalStore
+from index.local.store import LocalStore
 from index.types import Item
 
 KILLS, KILLS_APART = 15, 3
@@ -113,7 +113,7 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(
     snapshots_used = 0
     for kill in range(kills):
         said = run_until_killed(tmp_path, seed * 1000 + kill, kill * 10_000, dice, apart)
-        # Without upkeep the store shows what was found in the folder, a snapshot or none.
+        # Without maintenance the store shows what was found in the folder, a snapshot or none.
         with LocalStore(tmp_path, settings=replace(SETTINGS, background=False)) as store:
             items, cursor = store.list_items(COLLECTION, limit=1000)
             assert cursor is None
@@ -127,7 +127,7 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(
             media = {path.name for path in (tmp_path / "media").rglob("*") if path.is_file()}
             kept = {store.media_path(COLLECTION, item.id)[0].name for item in items if item.has_media}
             assert media == kept
-            if store.list_collections() and store.upkeep.facts(COLLECTION).frozen is not None:
+            if store.list_collections() and store.maintenance.facts(COLLECTION).frozen is not None:
                 snapshots_used += 1
             left = {path.suffix for path in (tmp_path / "index").iterdir()}
             # The killed one's build may have had a moment more to live; the next start sweeps what it left.
@@ -138,7 +138,9 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(
 
 
 def test_one_process_owns_a_folder_and_death_frees_it(tmp_path: Path) -> None:
-    opener = "import sys; from pathlib import Path; from index.store import LocalStore; LocalStore(Path(sys.argv[1]))"
+    opener = (
+        "import sys; from pathlib import Path; from index.local.store import LocalStore; LocalStore(Path(sys.argv[1]))"
+    )
     command = [sys.executable, "-c", f"{opener}; print('open', flush=True); sys.stdin.read()", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
@@ -157,7 +159,7 @@ FULL_DISK = """
     from pathlib import Path
     from index_oracle import clip
     from index.errors import StorageFailed
-    from index.store import LocalStore
+    from index.local.store import LocalStore
 
     store = LocalStore(Path(sys.argv[1]))
     store.create_collection("c", dim=256, identity="x")

@@ -18,7 +18,7 @@ SCRIPT = """
     from pathlib import Path
     from index_clusters import SMALL, clustered, items_of
     from index.errors import StorageFailed
-    from index.store import LocalStore
+    from index.local.store import LocalStore
 
     DIM = 64
     vectors = clustered(20_000, DIM)
@@ -37,7 +37,7 @@ SCRIPT = """
             refused += 1
             print("refused:", error)
         try:
-            store.upkeep.settle()
+            store.maintenance.settle()
         except StorageFailed:
             unsaved = True
         assert store.get_collection("c").items == stored
@@ -52,9 +52,9 @@ SCRIPT = """
     ballast.unlink()
     with LocalStore(folder / "data", settings=SMALL) as store:
         store.upsert("c", items_of(vectors[stored : stored + 10], stored), identity="x")
-        store.upkeep.settle()
+        store.maintenance.settle()
         assert len(store.search("c", vectors[0], top_k=10_000)) == stored + 10
-        assert store.upkeep.facts("c").saved > 0
+        assert store.maintenance.facts("c").saved > 0
     print("stored", stored, "unsaved", unsaved)
 """
 

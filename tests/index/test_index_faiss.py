@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from index_oracle import unit
 
-from index.faiss_index import FlatIndex, Selection
+from index.ann.flat import FlatIndex, Selection
 from index.types import Vector
 
 DIM = 24

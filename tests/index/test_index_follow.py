@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from index_oracle import clip, unit
 
-from index import matching
-from index.changes import Change, ChangeLog
 from index.filters import Filter, parse_filter
-from index.segments import matching_segments
-from index.store import LocalStore
+from index.local import filter_cache as matching
+from index.local.changelog import Change, ChangeLog
+from index.local.segments import matching_segments
+from index.local.store import LocalStore
 from index.types import Ids, NewItem
 
 DIM = 16

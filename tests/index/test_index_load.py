@@ -11,13 +11,13 @@ from index_oracle import clip, unit
 
 from index.backend import Store
 from index.errors import CollectionNotFound, DimensionMismatch, IdentityMismatch, InvalidInput
-from index.load import load
+from index.exchange.load import load
 from index.types import MediaBlob, NewItem
 
 pa = pytest.importorskip("pyarrow", reason="Parquet needs the scale extra")
 pq = pytest.importorskip("pyarrow.parquet")
 
-from index import parquet  # noqa: E402
+from index.exchange import parquet  # noqa: E402
 
 DIM = 16
 

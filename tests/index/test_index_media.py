@@ -9,7 +9,7 @@ import pytest
 from index_oracle import clip
 
 from index.errors import ItemNotFound, MediaNotKept, StorageFailed
-from index.store import LocalStore
+from index.local.store import LocalStore
 
 
 def files(folder: Path) -> list[Path]:

@@ -16,10 +16,10 @@ from index_oracle import clip, unit
 
 from index.errors import CollectionNotFound, IdentityMismatch, InvalidInput, MediaNotKept, StorageFailed
 from index.filters import parse_filter
-from index.milvus_index import MilvusStore
-from index.milvus_link import MilvusSettings
-from index.milvus_log import Change
-from index.milvus_rows import number_key
+from index.milvus.connection import MilvusSettings
+from index.milvus.index import MilvusStore
+from index.milvus.rows import number_key
+from index.milvus.transaction_log import Change
 from index.types import NewSegment
 
 DIM = 16
@@ -248,7 +248,7 @@ def test_an_answer_lost_at_the_commit_is_looked_up(
 def test_more_long_clips_than_one_answer_holds(
     pair: tuple[MilvusStore, MilvusStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.milvus_search.MAX_HITS", 64)
+    monkeypatch.setattr("index.milvus.search.MAX_HITS", 64)
     store, query = pair[0], unit(5, DIM)
     items = [clip(f"far{i}", [100 + i], DIM) for i in range(5)]
     for place in range(3):

@@ -14,7 +14,7 @@ import pytest
 from index_backends import Backend, group
 from index_oracle import unit
 
-from index.milvus_index import MilvusStore
+from index.milvus.index import MilvusStore
 
 DIM = 16
 HERE = Path(__file__).parent
@@ -23,7 +23,7 @@ WRITER = """
     import sys
     from pathlib import Path
     from index_backends import Backend, group
-    from index.milvus_rows import Row
+    from index.milvus.rows import Row
 
     store = Backend("milvus", sys.argv[1], sys.argv[4]).open(Path(sys.argv[2]))
     store.upsert("c", group(1), identity="x")

@@ -12,7 +12,7 @@ from index_backends import Backend
 from index_oracle import folder_in_memory
 from test_index_stateful import NAMES, StoreAgainstDictionary, batches, names
 
-from index.milvus_index import MilvusStore
+from index.milvus.index import MilvusStore
 from index.types import NewItem
 
 

@@ -11,8 +11,8 @@ from index_oracle import clip, unit
 
 from index.errors import UnknownField
 from index.filters import parse_filter
-from index.milvus_index import MilvusStore
-from index.milvus_reads import Reads
+from index.milvus.index import MilvusStore
+from index.milvus.reads import Reads
 
 DIM = 16
 
@@ -62,7 +62,7 @@ def test_what_another_read_learned_meanwhile_is_not_for_a_read_that_began_before
 def test_the_number_of_changes_remembered_is_bounded(
     pair: tuple[MilvusStore, MilvusStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.milvus_reads._SETTLED", 3)
+    monkeypatch.setattr("index.milvus.reads._SETTLED", 3)
     store = pair[0]
     for i in range(6):
         store.upsert("c", [clip(f"i{i}", [i])], identity="x")

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from index.machine import memory_bytes
-from index.plan import MIB, IndexSettings, list_count, make_plan
+from index.ann.memory import memory_bytes
+from index.ann.plan import MIB, IndexSettings, list_count, make_plan
 
 SETTINGS = IndexSettings(memory_bytes=12 * 1024 * MIB)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from index_clusters import SMALL, clustered, items_of
 
+from index.ann.plan import make_plan
 from index.filters import parse_filter
-from index.plan import make_plan
-from index.segments import matching_segments
-from index.store import LocalStore
+from index.local.segments import matching_segments
+from index.local.store import LocalStore
 from index.types import Vector
 
 DIM = 32
@@ -31,8 +31,8 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with LocalStore(tmp_path_factory.mktemp("built"), settings=settings) as store:
         store.create_collection("c", dim=DIM, identity="x")
         store.upsert("c", items_of(VECTORS), identity="x")
-        store.upkeep.settle()
-        facts = store.upkeep.facts("c")
+        store.maintenance.settle()
+        facts = store.maintenance.facts("c")
         assert facts.frozen is not None
         assert (facts.frozen.kind, facts.delta, facts.saved) == (request.param, 0, COUNT)
         yield store
@@ -67,7 +67,7 @@ def test_recall_under_filters(built: LocalStore, where: dict[str, Any], least: f
 
 
 def test_effort_is_a_matter_of_each_query(built: LocalStore) -> None:
-    tuned = built.upkeep.facts("c").frozen
+    tuned = built.maintenance.facts("c").frozen
     assert tuned is not None
     assert tuned.recall is not None
     assert tuned.recall >= 0.95
@@ -100,17 +100,17 @@ def test_changes_show_at_once_and_are_merged_later(tmp_path: Path) -> None:
     with LocalStore(tmp_path, settings=SMALL) as store:
         store.create_collection("c", dim=DIM, identity="x")
         store.upsert("c", items_of(VECTORS[:3000]), identity="x")
-        store.upkeep.settle()
+        store.maintenance.settle()
         for number in range(0, 3000, 10):
             store.delete_item("c", f"{number:07}")
         # Replaced: their old vectors must be found no more, their new ones at once.
         store.upsert("c", items_of(VECTORS[5000:5200], first=1), identity="x")
-        facts = store.upkeep.facts("c")
+        facts = store.maintenance.facts("c")
         assert (facts.delta, facts.dead, facts.vectors) == (200, 300 + 180, 3000 - 300 + 20)
         _check_moved(store)
         store.upsert("c", items_of(VECTORS[3000:3400], first=3000), identity="x")
-        store.upkeep.settle()
-        facts = store.upkeep.facts("c")
+        store.maintenance.settle()
+        facts = store.maintenance.facts("c")
         assert facts.delta == 0
         assert facts.frozen is not None
         assert facts.frozen.trained_on == 3000
@@ -118,7 +118,7 @@ def test_changes_show_at_once_and_are_merged_later(tmp_path: Path) -> None:
         (hit,) = store.search("c", VECTORS[3333], top_k=1)
         assert hit.item_id == "0003333"
     with LocalStore(tmp_path, settings=SMALL) as store:
-        assert store.upkeep.facts("c").frozen is not None
+        assert store.maintenance.facts("c").frozen is not None
         _check_moved(store)
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_trained_on_nothing(tmp_path: Path) -> None:
     with LocalStore(tmp_path, settings=SMALL) as store:
         store.create_collection("c", dim=DIM, identity="x")
         row, _ = store._mirror.get("c")
-        assert store.upkeep._worker.build(row, make_plan(COUNT, DIM, SMALL)) is False
+        assert store.maintenance._worker.build(row, make_plan(COUNT, DIM, SMALL)) is False
         assert store.search("c", VECTORS[0], top_k=3) == []
 
 
@@ -137,7 +137,7 @@ def test_a_flat_plan_is_refused_and_not_trained_on_a_null_pointer(tmp_path: Path
         store.upsert("c", items_of(VECTORS[:100]), identity="x")
         row, _ = store._mirror.get("c")
         with pytest.raises(ValueError, match="no lists"):
-            store.upkeep._worker.build(row, make_plan(100, DIM, SMALL))
+            store.maintenance._worker.build(row, make_plan(100, DIM, SMALL))
         assert len(store.search("c", VECTORS[0], top_k=200)) == 100
 
 
@@ -156,20 +156,20 @@ def test_a_collection_that_grew_or_died_is_built_anew_and_a_small_one_goes_back_
         trained = []
         for start in range(0, 3000, 1000):
             store.upsert("c", items_of(VECTORS[start : start + 1000], start), identity="x")
-            store.upkeep.settle()
-            frozen = store.upkeep.facts("c").frozen
+            store.maintenance.settle()
+            frozen = store.maintenance.facts("c").frozen
             trained.append(frozen.trained_on if frozen else 0)
         assert trained == [1000, 2000, 2000]
         for number in range(1000):
             store.delete_item("c", f"{number:07}")
-        store.upkeep.settle()
-        facts = store.upkeep.facts("c")
+        store.maintenance.settle()
+        facts = store.maintenance.facts("c")
         assert facts.frozen is not None
         assert (facts.frozen.trained_on, facts.dead, facts.vectors) == (2000, 0, 2000)
         for number in range(1000, 2900):
             store.delete_item("c", f"{number:07}")
-        store.upkeep.settle()
-        facts = store.upkeep.facts("c")
+        store.maintenance.settle()
+        facts = store.maintenance.facts("c")
         assert (facts.frozen, facts.vectors, facts.saved) == (None, 100, 0)
         assert not list((tmp_path / "index").iterdir())
         assert store.search("c", VECTORS[2950], top_k=1)[0].item_id == "0002950"
@@ -182,15 +182,15 @@ def test_an_index_half_dead_of_a_collection_small_enough_to_be_scanned_is_given_
         store.create_collection("c", dim=DIM, identity="x")
         most = SMALL.flat_bytes // (DIM * 4)
         store.upsert("c", items_of(VECTORS[: most * 5 // 4]), identity="x")
-        store.upkeep.settle()
-        assert store.upkeep.facts("c").frozen is not None
+        store.maintenance.settle()
+        assert store.maintenance.facts("c").frozen is not None
         for number in range(most // 2):
             store.delete_item("c", f"{number:07}")
-        facts = store.upkeep.facts("c")
+        facts = store.maintenance.facts("c")
         assert most // 2 < facts.vectors < most
         assert facts.plan.kind == "flat"
-        store.upkeep.settle()
-        facts = store.upkeep.facts("c")
+        store.maintenance.settle()
+        facts = store.maintenance.facts("c")
         assert (facts.frozen, facts.delta, facts.dead) == (None, most * 5 // 4 - most // 2, 0)
         (hit,) = store.search("c", VECTORS[most], top_k=1)
         assert hit.item_id == f"{most:07}"
@@ -200,16 +200,16 @@ def test_tuning_sets_and_keeps_the_effort(tmp_path: Path) -> None:
     with LocalStore(tmp_path, settings=replace(SMALL, target_recall=0.6)) as store:
         store.create_collection("c", dim=DIM, identity="x")
         store.upsert("c", items_of(VECTORS), identity="x")
-        store.upkeep.settle()
-        low = store.upkeep.facts("c").frozen
-        high = store.upkeep.tune("c", 0.99).frozen
+        store.maintenance.settle()
+        low = store.maintenance.facts("c").frozen
+        high = store.maintenance.tune("c", 0.99).frozen
         assert low is not None
         assert high is not None
         assert low.effort < high.effort
         assert [point.effort for point in high.curve] == sorted({point.effort for point in high.curve})
         assert recall(store, VECTORS) >= 0.97
     with LocalStore(tmp_path, settings=SMALL) as store:
-        assert store.upkeep.facts("c").frozen == high
+        assert store.maintenance.facts("c").frozen == high
 
 
 def test_more_vectors_than_memory_are_built_before_they_are_served(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_more_vectors_than_memory_are_built_before_they_are_served(tmp_path: Pat
         store.create_collection("c", dim=DIM, identity="x")
         store.upsert("c", items_of(VECTORS), identity="x")
     with LocalStore(tmp_path, settings=PQ) as store:
-        facts = store.upkeep.facts("c")
+        facts = store.maintenance.facts("c")
         assert facts.frozen is not None
         assert (facts.frozen.kind, facts.delta, facts.vectors) == ("ivf-pq", 0, COUNT)
         assert recall(store, VECTORS) >= 0.95

@@ -14,7 +14,7 @@ import pytest
 from index_clusters import SMALL, clustered, items_of
 
 from index.errors import StorageFailed
-from index.store import LocalStore
+from index.local.store import LocalStore
 
 DIM = 16
 COUNT = 1500
@@ -28,7 +28,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with LocalStore(folder, settings=SMALL) as store:
         store.create_collection("c", dim=DIM, identity="bundle one")
         store.upsert("c", items_of(VECTORS[:COUNT]), identity="bundle one")
-        store.upkeep.settle()
+        store.maintenance.settle()
         for number in range(10):
             store.delete_item("c", f"{number:07}")
         store.upsert("c", items_of(VECTORS[COUNT : COUNT + 10], COUNT), identity="bundle one")
@@ -53,13 +53,13 @@ def manifest(folder: Path) -> Path:
 def check(folder: Path, *, used: bool) -> None:
     """Everything is found and nothing else, whether the snapshot was used or not; then it is saved again."""
     with LocalStore(folder, settings=SMALL) as store:
-        assert (store.upkeep.facts("c").frozen is not None) == used
+        assert (store.maintenance.facts("c").frozen is not None) == used
         _check_content(store)
-        store.upkeep.settle()
-        assert store.upkeep.facts("c").frozen is not None
+        store.maintenance.settle()
+        assert store.maintenance.facts("c").frozen is not None
         _check_content(store)
     with LocalStore(folder, settings=SMALL) as store:
-        assert store.upkeep.facts("c").frozen is not None
+        assert store.maintenance.facts("c").frozen is not None
         _check_content(store)
 
 
@@ -73,7 +73,7 @@ def _check_content(store: LocalStore) -> None:
 
 def test_a_whole_snapshot_is_used_and_what_came_after_is_replayed(folder: Path) -> None:
     with LocalStore(folder, settings=SMALL) as store:
-        facts = store.upkeep.facts("c")
+        facts = store.maintenance.facts("c")
         assert (facts.vectors, facts.delta, facts.dead, facts.saved) == (COUNT, 10, 10, COUNT)
     check(folder, used=True)
 
@@ -134,7 +134,7 @@ def test_a_collection_made_anew_for_another_bundle_does_not_get_the_old_index(fo
     for file in kept.iterdir():
         shutil.copy(file, folder / "index" / file.name.replace("1", "2", 1))
     with LocalStore(folder, settings=SMALL) as store:
-        assert store.upkeep.facts("c").frozen is None
+        assert store.maintenance.facts("c").frozen is None
         assert len(store.search("c", VECTORS[3], top_k=200)) == 100
 
 
@@ -146,15 +146,15 @@ def test_a_catalog_put_back_by_hand_does_not_get_the_newer_index(tmp_path: Path)
     shutil.copy(data / "catalog.sqlite", old)
     with LocalStore(data, settings=SMALL) as store:
         store.upsert("c", items_of(VECTORS[900:1200], 900), identity="x")
-        store.upkeep.settle()
-        assert store.upkeep.facts("c").saved == 1200
+        store.maintenance.settle()
+        assert store.maintenance.facts("c").saved == 1200
     shutil.copy(old, data / "catalog.sqlite")
     with LocalStore(data, settings=SMALL) as store:
-        assert store.upkeep.facts("c").frozen is None
+        assert store.maintenance.facts("c").frozen is None
         # The same keys now stand for other vectors.
         store.upsert("c", items_of(VECTORS[1300:1600], 900), identity="x")
     with LocalStore(data, settings=SMALL) as store:
-        assert store.upkeep.facts("c").frozen is None
+        assert store.maintenance.facts("c").frozen is None
         (hit,) = store.search("c", VECTORS[1300], top_k=1)
         assert (hit.item_id, round(hit.score, 5)) == ("0000900", 1.0)
 
@@ -180,8 +180,8 @@ def test_a_folder_of_the_first_version_is_upgraded_in_place(tmp_path: Path) -> N
     with LocalStore(tmp_path, settings=SMALL) as store:
         assert len(store.search("c", VECTORS[0], top_k=100)) == 50
         store.upsert("c", items_of(VECTORS[:1200]), identity="x")
-        store.upkeep.settle()
-        assert store.upkeep.facts("c").saved == 1200
+        store.maintenance.settle()
+        assert store.maintenance.facts("c").saved == 1200
 
 
 def test_a_full_disk_costs_the_snapshot_and_nothing_else(tmp_path: Path) -> None:
@@ -192,15 +192,15 @@ def test_a_full_disk_costs_the_snapshot_and_nothing_else(tmp_path: Path) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, most))
         try:
             with pytest.raises(StorageFailed):
-                store.upkeep.settle()
+                store.maintenance.settle()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         assert not list((tmp_path / "index").iterdir())
-        facts = store.upkeep.facts("c")
+        facts = store.maintenance.facts("c")
         assert facts.frozen is not None
         assert facts.saved == 0
         assert store.search("c", VECTORS[9], top_k=1)[0].item_id == "0000009"
-        store.upkeep.settle()
-        assert store.upkeep.facts("c").saved == COUNT
+        store.maintenance.settle()
+        assert store.maintenance.facts("c").saved == COUNT
     with LocalStore(tmp_path, settings=SMALL) as store:
-        assert store.upkeep.facts("c").saved == COUNT
+        assert store.maintenance.facts("c").saved == COUNT

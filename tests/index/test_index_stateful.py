@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from index_oracle import check_hits, clip, folder_in_memory, holds, unit
 
+from index.ann.plan import IndexSettings
 from index.errors import CollectionNotFound, ItemNotFound, UnknownField
 from index.filters import parse_filter
-from index.plan import IndexSettings
-from index.store import LocalStore
+from index.local.store import LocalStore
 from index.types import Hit, NewItem, Vector
 
 DIM = 8
@@ -90,7 +90,7 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
         assert created == [item.id not in self.model[name] for item in batch]
         self.model[name].update({item.id: item for item in batch})
         if tend:
-            self.store.upkeep.settle()
+            self.store.maintenance.settle()
 
     @rule(name=names, item_id=ids)
     def delete(self, name: str, item_id: str) -> None:
@@ -116,8 +116,8 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
 
     @rule(name=names)
     def rebuild(self, name: str) -> None:
-        if self._there(name, lambda: self.store.upkeep.rebuild(name)):
-            self.store.upkeep.rebuild(name)
+        if self._there(name, lambda: self.store.maintenance.rebuild(name)):
+            self.store.maintenance.rebuild(name)
 
     @rule(name=names, batch=searches)
     def search(self, name: str, batch: list[Search]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from index_oracle import check_hits, clip, unit
 
 from index.errors import StorageFailed
-from index.store import LocalStore
+from index.local.store import LocalStore
 
 DIM = 16
 

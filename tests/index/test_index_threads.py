@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from index_oracle import clip, unit
 
+from index.ann.plan import IndexSettings
 from index.errors import StoreClosed
 from index.filters import parse_filter
-from index.locks import ReadWriteLock
-from index.plan import IndexSettings
-from index.store import LocalStore
+from index.local.store import LocalStore
+from index.storage.locks import ReadWriteLock
 from index.types import NewItem
 
 DIM = 16
@@ -178,11 +178,11 @@ def test_closing_gives_up_a_build_and_loses_nothing(tmp_path: Path) -> None:
         store.create_collection("c", dim=DIM, identity="x")
         for start in range(0, len(items), 500):
             store.upsert("c", items[start : start + 500], identity="x")
-        assert "index-upkeep" in {thread.name for thread in set(threading.enumerate()) - before}
-    assert "index-upkeep" not in {thread.name for thread in set(threading.enumerate()) - before}
+        assert "index-maintenance" in {thread.name for thread in set(threading.enumerate()) - before}
+    assert "index-maintenance" not in {thread.name for thread in set(threading.enumerate()) - before}
     with LocalStore(tmp_path, settings=settings) as store:
         deadline = time.monotonic() + 60
-        while store.upkeep.facts("c").saved < len(items) and time.monotonic() < deadline:
+        while store.maintenance.facts("c").saved < len(items) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert store.upkeep.facts("c").saved == len(items)
+        assert store.maintenance.facts("c").saved == len(items)
         assert len(store.search("c", unit(3, DIM), top_k=5000)) == len(items)

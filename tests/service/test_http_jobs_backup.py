@@ -5,7 +5,7 @@ from pathlib import Path
 from jobs_support import clips, encoded_pieces, ended, hold_encoder, start, until
 from serving import Serve
 
-from index.backup import backup, restore
+from index.local.backup import backup, restore
 
 CLIPS = 40
 

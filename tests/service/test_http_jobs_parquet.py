@@ -12,7 +12,7 @@ from http_support import refused
 from jobs_support import encoded_pieces, ended, refusals, start
 from serving import Serve, Server
 
-from index import parquet
+from index.exchange import parquet
 from index.types import NewItem, NewSegment
 
 pa = pytest.importorskip("pyarrow")

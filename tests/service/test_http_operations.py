@@ -20,7 +20,7 @@ from http_support import add, clip, data_uri, refused
 from serving import Serve, Server
 
 from index.errors import StoreLocked
-from index.store import LocalStore
+from index.local.store import LocalStore
 from model_export.bundle import BundleError
 from service.app import create_app
 from service.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 from http_support import refused
 from serving import Serve, Server
 
-from index.store import LocalStore
+from index.local.store import LocalStore
 from index.types import NewItem, NewSegment, Vector
 from model_export.bundle import Bundle
 from service.engine.identity import embedding_identity
@@ -48,8 +48,8 @@ def server(serve: Serve, vectors: tuple[Path, Vector]) -> Iterator[Server]:
     """A service that has built an index of its own accord."""
     with serve(data_dir=vectors[0], index_flat_mib=1) as running:
         store: LocalStore = running.app.state.services.store
-        store.upkeep.settle()  # The background may be at it: then this waits for it.
-        facts = store.upkeep.facts("large")
+        store.maintenance.settle()  # The background may be at it: then this waits for it.
+        facts = store.maintenance.facts("large")
         assert facts.frozen is not None
         assert (facts.frozen.kind, facts.saved) == ("ivf-sq8", COUNT)
         yield running

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from index.plan import IndexSettings
+from index.ann.plan import IndexSettings
 from service.settings import DEFAULT_BUNDLE, Settings
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()

@@ -1,0 +1,1 @@
+"""Vectors in and out: Parquet shards and bulk loads."""
