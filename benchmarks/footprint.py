@@ -14,7 +14,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parent))
 from results import BUNDLE, LIBRARY, ROOT, report
 
-from service.cli_local import LocalServer, local_server
+from service.cli.local_server import LocalServer, local_server
 
 STARTS = 3
 READY_LIMIT_S = 5.0

@@ -24,7 +24,7 @@ from results import report
 
 from index.ann.plan import IndexSettings
 from index.local.store import LocalStore
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 SECONDS = 10.0
 

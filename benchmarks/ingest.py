@@ -25,7 +25,7 @@ from results import BUNDLE, report
 from workloads import Bare, Measured, waves
 
 from clsp_client import Client
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 FORMATS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
 FILES = 300

@@ -26,9 +26,9 @@ from results import BUNDLE, LIBRARY, report
 
 from model_export.bundle import Bundle
 from model_export.runtime import BundleRuntime
-from service.cli_client import Client
-from service.cli_ingest import Ingest, read_source
-from service.cli_local import local_server
+from service.cli.common import Client
+from service.cli.local_server import local_server
+from service.cli.upload import Ingest, read_source
 from service.engine.threads import available_cpus
 
 Timing = tuple[np.ndarray, float]

@@ -29,7 +29,7 @@ from queueing import ideal_p99
 from results import BUNDLE, report
 from workloads import Bare, Measured, Workload, prepare, texts, workloads
 
-from service.cli_local import LocalServer, local_server
+from service.cli.local_server import LocalServer, local_server
 from service.engine.threads import available_cpus
 from service.settings import Settings
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 from relevance import fill, measure_all
 
 from clsp_client import Client
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 
 def main() -> None:

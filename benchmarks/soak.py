@@ -21,7 +21,7 @@ from http_load import closed_loop, open_loop, post
 from results import BUNDLE, report
 from workloads import COLLECTION, prepare, workloads
 
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 LOAD = 0.8
 GROWTH_LIMIT = 0.03

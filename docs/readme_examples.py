@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from clsp_client import Client, ClspError
-from service.cli_client import CliError
-from service.cli_ingest import Ingest, read_source
-from service.cli_local import local_server
+from service.cli.common import CliError
+from service.cli.local_server import local_server
+from service.cli.upload import Ingest, read_source
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "api.md")

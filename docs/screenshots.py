@@ -26,8 +26,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from clsp_client import Client
-from service.cli_ingest import Ingest, read_source
-from service.cli_local import local_server
+from service.cli.local_server import local_server
+from service.cli.upload import Ingest, read_source
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"

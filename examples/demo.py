@@ -18,10 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from clsp_client import Client, ClspError, ProblemError, data_uri
 from index.errors import StoreLocked
 from index.storage.locks import FolderLock
-from service.cli_client import CliError, connect, explain
-from service.cli_ingest import Ingest, read_source
-from service.cli_local import local_server
-from service.cli_output import hits_table, labels_table, scores_table
+from service.cli.common import CliError, connect, explain
+from service.cli.local_server import local_server
+from service.cli.output import hits_table, labels_table, scores_table
+from service.cli.upload import Ingest, read_source
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "examples" / "library"

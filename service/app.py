@@ -31,24 +31,24 @@ from service.api import (
     score,
     search,
 )
-from service.api.decoding import Decoding
 from service.api.deps import Services
 from service.api.failures import install_failure_handlers
-from service.audio_limits import AudioLimits
+from service.api.openapi import install_openapi
+from service.audio.fetch import Fetcher
+from service.audio.limits import AudioLimits
+from service.core.logging import log_as_json
+from service.core.problems import install_error_handlers
+from service.core.signals import on_stop_signal
 from service.engine import Engine
 from service.engine.memory import settle
-from service.errors import install_error_handlers
-from service.fetch import Fetcher
+from service.http.middleware import install_middleware
 from service.jobs.errors import JobsBroken
 from service.jobs.manager import Jobs
-from service.logs import log_as_json
-from service.metrics import Metrics
-from service.middleware import install_middleware
-from service.openapi import install_openapi
 from service.settings import Settings
-from service.stopping import on_stop_signal
-from service.stores import open_store
-from service.tracing import Tracing
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import Tracing
+from service.usecases.decode_pool import Decoding
+from service.usecases.open_store import open_store
 
 logger = logging.getLogger("clsp")
 

@@ -13,9 +13,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from index.ann.plan import IndexSettings
-from service.setting_parts import ApiKey as ApiKey
-from service.setting_parts import IngestRoot as IngestRoot
-from service.setting_parts import Scope as Scope
+from service.core.setting_types import ApiKey as ApiKey
+from service.core.setting_types import IngestRoot as IngestRoot
+from service.core.setting_types import Scope as Scope
 
 Seconds = float
 LogLevel = Literal["debug", "info", "warning", "error"]

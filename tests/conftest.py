@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from serving import Serve, Server
 
 from service.app import create_app
-from service.connections import server_options
+from service.http.server_protocol import server_options
 from service.settings import Settings
 
 START_TIMEOUT_S = 120.0

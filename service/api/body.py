@@ -16,7 +16,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from service.errors import ProblemError, validation_problem
+from service.core.problems import ProblemError, validation_problem
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)

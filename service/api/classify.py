@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
-from service.api.clips import ClipSource, embed_clips, inline_clip, uploaded_clip
 from service.api.deps import (
     ENGINE_CALL,
     Services,
@@ -20,13 +19,14 @@ from service.api.deps import (
     problems,
     request_body,
 )
-from service.api.prompts import label_vectors
-from service.errors import ProblemError
+from service.core.problems import ProblemError
+from service.http.auth import require_read
 from service.schemas import ClassifyRequest, ClassifyResponse, ClipLabels
 from service.schemas.judging import ClassifyOptions, Labels
-from service.scoring import classify as classify_vectors
-from service.scoring import match_probability
-from service.security import require_read
+from service.usecases.clip_embedding import ClipSource, embed_clips, inline_clip, uploaded_clip
+from service.usecases.scoring import classify as classify_vectors
+from service.usecases.scoring import match_probability
+from service.usecases.text_embedding import label_vectors
 
 router = APIRouter(prefix="/v1", tags=["judging"])
 

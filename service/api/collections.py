@@ -10,8 +10,8 @@ from index import types as stored
 from index.errors import DimensionMismatch, IdentityMismatch
 from service.api.body import read_json
 from service.api.deps import ANY_CALL, BODY_CALL, CollectionPath, ServicesDep, problems, request_body
+from service.http.auth import require_read, require_write
 from service.schemas import CollectionInfo, CollectionList, CollectionRequest
-from service.security import require_read, require_write
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 

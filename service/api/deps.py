@@ -14,17 +14,17 @@ from fastapi import Depends, Path, Request, Response
 from index.backend import Store
 from index.errors import IdentityMismatch
 from index.types import CollectionKind
-from service.api.decoding import Decoding
-from service.api.offload import in_thread
-from service.audio_limits import AudioLimits
+from service.audio.fetch import Fetcher
+from service.audio.limits import AudioLimits
+from service.core.problems import MEDIA_TYPE, PROBLEMS, ProblemError
+from service.core.threads import in_thread
 from service.engine import Engine
-from service.errors import MEDIA_TYPE, PROBLEMS, ProblemError
-from service.fetch import Fetcher
 from service.jobs.manager import Jobs
-from service.metrics import Metrics
 from service.schemas import Problem
 from service.schemas.common import CollectionName, ItemId, ResponseModel
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.usecases.decode_pool import Decoding
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -152,7 +152,7 @@ ENGINE_CALL: Final = (
 def request_body(json: type[Any], *, form: Mapping[str, Any] | None = None, required: bool = True) -> dict[str, Any]:
     """OpenAPI's description of a body that a handler reads itself; `form` is the schema of its multipart twin.
 
-    The model's `$defs` are moved to the components when the document is made (`service.openapi`).
+    The model's `$defs` are moved to the components when the document is made (`service.api.openapi`).
     """
     schema = json.model_json_schema(ref_template="#/components/schemas/{model}")
     content: dict[str, Any] = {"application/json": {"schema": schema}}

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from numpy.typing import NDArray
 
 from service.api.body import read_json
-from service.api.clips import embed_clips, inline_clip
 from service.api.deps import (
     ENGINE_CALL,
     Services,
@@ -22,10 +21,11 @@ from service.api.deps import (
     request_body,
 )
 from service.api.direct import DirectRoute
-from service.api.prompts import embed_texts
-from service.errors import ProblemError
+from service.core.problems import ProblemError
+from service.http.auth import require_read
 from service.schemas import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
-from service.security import require_read
+from service.usecases.clip_embedding import embed_clips, inline_clip
+from service.usecases.text_embedding import embed_texts
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=DirectRoute)
 

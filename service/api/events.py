@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 
 from service.api.deps import Services, ServicesDep, problems
 from service.api.jobs import JOB_CALL, JobPath, shown
+from service.http.auth import require_read
 from service.jobs.errors import JobError
 from service.jobs.records import Job
-from service.security import require_read
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

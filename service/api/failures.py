@@ -23,9 +23,9 @@ from index.errors import (
     StoreClosed,
     UnknownField,
 )
-from service.audio_limits import AudioError
+from service.audio.limits import AudioError
+from service.core.problems import ProblemError, answer_problem
 from service.engine import DeadlineExceeded, EngineFailed, Overloaded, WorkerDown
-from service.errors import ProblemError, answer_problem
 from service.jobs.errors import JobError, JobsBroken, SourceError, TooManyJobs, UnknownJob, WrongState
 
 RETRY_SOON_S = 1

@@ -23,9 +23,9 @@ from service.api.deps import (
     request_body,
 )
 from service.api.playback import AudioResponse
-from service.errors import ProblemError
+from service.core.problems import ProblemError
+from service.http.auth import require_read, require_write
 from service.schemas import Item, ItemPage, PatchItemRequest
-from service.security import require_read, require_write
 from service.settings import Settings
 
 router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])

@@ -14,11 +14,11 @@ from index import cursors
 from index.errors import InvalidCursor
 from service.api.body import read_json
 from service.api.deps import ANY_CALL, BODY_CALL, CollectionPath, Services, ServicesDep, problems, request_body
-from service.errors import ProblemError
+from service.core.problems import ProblemError
+from service.http.auth import require_read, require_write
 from service.jobs import records
 from service.schemas import IngestRequest, IngestRoot, IngestRoots, Job, JobList, JobState, RefusedClip
 from service.schemas.common import CollectionName
-from service.security import require_read, require_write
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 

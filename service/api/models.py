@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from service.api.deps import ANY_CALL, Services, ServicesDep, problems
-from service.errors import ProblemError
+from service.core.problems import ProblemError
+from service.http.auth import require_read
 from service.schemas import ModelInfo, ModelList
-from service.security import require_read
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

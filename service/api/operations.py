@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 
 from service.api.deps import ANY_CALL, ServicesDep, problems
-from service.errors import ProblemError
-from service.metrics import CONTENT_TYPE
+from service.core.problems import ProblemError
+from service.http.auth import require_read
 from service.schemas import Health
-from service.security import require_read
+from service.telemetry.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["operations"])
 

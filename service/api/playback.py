@@ -6,7 +6,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from service.errors import ProblemError, answer_problem_at
+from service.core.problems import ProblemError, answer_problem_at
 
 _REFUSALS = (400, 416)
 

@@ -14,8 +14,6 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
-from service.api.clips import ClipSource, EmbeddedClip, embed_clips, inline_clip, uploaded_clip
-from service.api.curves import curve_policy
 from service.api.deps import (
     ENGINE_CALL,
     Services,
@@ -25,12 +23,14 @@ from service.api.deps import (
     problems,
     request_body,
 )
-from service.api.details import CaptionParts, read_captions, score_attributes, score_sentences
-from service.api.prompts import embed_texts, reference_vectors
-from service.errors import ProblemError
+from service.core.problems import ProblemError
+from service.http.auth import require_read
 from service.schemas import CurvePoint, PairScore, ScoreOptions, ScoreRequest, ScoreResponse
-from service.scoring import cosine, match_probability, mismatch_percentile, percentile
-from service.security import require_read
+from service.usecases.clip_embedding import ClipSource, EmbeddedClip, embed_clips, inline_clip, uploaded_clip
+from service.usecases.curves import curve_policy
+from service.usecases.score_details import CaptionParts, read_captions, score_attributes, score_sentences
+from service.usecases.scoring import cosine, match_probability, mismatch_percentile, percentile
+from service.usecases.text_embedding import embed_texts, reference_vectors
 
 router = APIRouter(prefix="/v1", tags=["judging"])
 

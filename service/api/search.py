@@ -26,11 +26,11 @@ from service.api.deps import (
     request_body,
 )
 from service.api.direct import DirectRoute
-from service.api.mixing import MixedQuery, mix
-from service.diversity import diversify
-from service.errors import ProblemError
+from service.core.problems import ProblemError
+from service.http.auth import require_read
 from service.schemas import AppliedPart, Hit, SearchRequest, SearchResponse, Segment
-from service.security import require_read
+from service.usecases.diversity import diversify
+from service.usecases.query import MixedQuery, mix
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"], route_class=DirectRoute)
 

@@ -21,8 +21,8 @@ from index.validate import check_item
 from model_export.bundle import Bundle
 from model_export.runtime import BundleRuntime
 from model_export.windows import plan_windows
-from service.audio import Clip, decode
-from service.audio_limits import AudioError, AudioLimits
+from service.audio.decode import Clip, decode
+from service.audio.limits import AudioError, AudioLimits
 from service.corpus.plan import SHARD_NAME, Content, read_plan
 from service.engine.identity import embedding_identity
 

@@ -7,7 +7,7 @@ import json
 from importlib.metadata import version
 
 from model_export.bundle import Bundle
-from service.audio import DOWNMIX, RESAMPLER
+from service.audio.decode import DOWNMIX, RESAMPLER
 
 POOLING = "mean-of-windows"
 

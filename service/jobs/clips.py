@@ -17,12 +17,11 @@ from index.backend import Store
 from index.errors import IdentityMismatch, IndexingError
 from index.types import MediaBlob, NewItem, NewSegment
 from index.validate import metadata_patch
-from service.api.offload import in_thread
-from service.api.vectors import unit_vector
-from service.audio import MEDIA_TYPES, Clip, decode
-from service.audio_limits import AudioLimits
+from service.audio.decode import MEDIA_TYPES, Clip, decode
+from service.audio.limits import AudioLimits
+from service.core.problems import ProblemError
+from service.core.threads import in_thread
 from service.engine import ClipResult, Engine, EngineFailed, Overloaded, WorkerDown
-from service.errors import ProblemError
 from service.jobs import parquet
 from service.jobs.errors import SourceError
 from service.jobs.pieces import Finished, Recent
@@ -30,7 +29,8 @@ from service.jobs.reasons import reason_of
 from service.jobs.records import Entry, Job
 from service.jobs.roots import Roots
 from service.jobs.sources import check_metadata_of
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
+from service.usecases.vectors import unit_vector
 
 _RECENT: Final = 4096
 """Embeddings kept for a file that is there twice under two names; 2 KiB a window."""

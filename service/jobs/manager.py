@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, Final, TypeVar, get_args
 
 from index.backend import Store
-from service.api.offload import in_thread
-from service.audio_limits import AudioLimits
+from service.audio.limits import AudioLimits
+from service.core.threads import in_thread
 from service.engine import Engine
 from service.jobs import sources
 from service.jobs.errors import JobsBroken, WrongState
@@ -21,8 +21,8 @@ from service.jobs.records import Entry, Job, Kind, State
 from service.jobs.roots import Roots
 from service.jobs.runner import Run, Tools
 from service.jobs.store import JobStore
-from service.metrics import Metrics
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 logger = logging.getLogger("clsp.jobs")

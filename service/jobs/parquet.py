@@ -1,7 +1,8 @@
 """Embeddings in Parquet: `id`, `duration_s`, `embedding` or `segments`; perhaps `identity`, `metadata`, `filename`.
 
-`segments`, and the rest of what `clsp embed-corpus` writes, is as in `index/exchange/parquet.py`; `embedding` is one vector
-for the whole clip. `identity` is a column, or a key of the file's metadata; `metadata` is a struct or a string of JSON.
+`segments`, and the rest of what `clsp embed-corpus` writes, is as in `index/exchange/parquet.py`; `embedding` is one
+vector for the whole clip. `identity` is a column, or a key of the file's metadata; `metadata` is a struct or a string
+of JSON.
 Needs pyarrow, which is asked for only here.
 """
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from index.errors import IndexingError
 from service.api.failures import problem_of_audio, problem_of_engine, problem_of_index, problem_of_job
-from service.audio_limits import AudioError
+from service.audio.limits import AudioError
+from service.core.problems import ProblemError
 from service.engine import DeadlineExceeded, EngineFailed, Overloaded
-from service.errors import ProblemError
 from service.jobs.errors import JobError
 
 logger = logging.getLogger("clsp.jobs")

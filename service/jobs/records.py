@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from service.errors import PROBLEMS, TYPE_PREFIX
+from service.core.problems import PROBLEMS, TYPE_PREFIX
 
 Kind = Literal["folder", "manifest", "parquet"]
 State = Literal["queued", "listing", "running", "succeeded", "failed", "cancelled"]

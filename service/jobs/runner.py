@@ -24,8 +24,8 @@ from index.errors import (
     StorageFailed,
     StoreClosed,
 )
-from service.api.offload import in_thread
-from service.audio_limits import AudioLimits
+from service.audio.limits import AudioLimits
+from service.core.threads import in_thread
 from service.engine import Engine
 from service.jobs import sources
 from service.jobs.clips import ClipReader, Decoded, embedding_items
@@ -35,8 +35,8 @@ from service.jobs.reasons import reason_of
 from service.jobs.records import Entry, Job, Progress
 from service.jobs.roots import Roots
 from service.jobs.store import JobStore
-from service.metrics import Metrics
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 PAGE: Final = 256

@@ -16,11 +16,11 @@ from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES
 from index.errors import IdentityMismatch, InvalidInput
 from index.types import Limits
 from index.validate import check_item_id, check_metadata
+from service.core.manifest import id_of, parse_row
 from service.jobs import parquet
 from service.jobs.errors import SourceError
 from service.jobs.records import Entry, Job, Kind, reason
 from service.jobs.roots import Place, Roots
-from service.manifest import id_of, parse_row
 
 _LIMITS: Final = Limits()
 

@@ -19,7 +19,7 @@ from service.schemas.common import (
     answer,
     example,
 )
-from service.style.wishes import read_wish
+from service.style.negation import read_wish
 
 LONGEST_WISH: Final = 1 << 15
 """Characters of a text that is read for what it refuses: a longer one says no wish, and is refused for its length."""

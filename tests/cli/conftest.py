@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from clsp_script import LIBRARY, Done, Run, run_clsp
 
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 
 @pytest.fixture

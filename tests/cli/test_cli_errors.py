@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from clsp_script import LIBRARY, ROOT, Run
 
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 CLIP = LIBRARY / "man-us-low.ogg"
 
@@ -70,7 +70,7 @@ def test_keys_are_sent_and_scopes_explained(clsp: Run, tmp_path: Path) -> None:
 
 def test_serving_commands_load_nothing_heavy() -> None:
     code = (
-        "import sys, service.cli; heavy = {'torch', 'transformers', 'fastapi', 'uvicorn', 'onnxruntime', 'faiss', "
+        "import sys, service.cli.main; heavy = {'torch', 'transformers', 'fastapi', 'uvicorn', 'onnxruntime', 'faiss', "
         "'training', 'numpy'}; print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -18,7 +18,7 @@ from clsp_script import CLSP, LIBRARY, Done, Run, run_clsp
 from serving import heed_interrupts
 
 from clsp_client import Client
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from clsp_script import LIBRARY, Run
 
-from service.cli_client import CliError
-from service.cli_library import parse_filter
+from service.cli.common import CliError
+from service.cli.library import parse_filter
 
 
 def test_a_clip_finds_itself_first(online: Run, small_library: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from clsp_script import CLSP, ROOT, Run
 
 from index.storage.locks import FolderLock
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 BUNDLE = ROOT / "models" / "clsp-small"
 

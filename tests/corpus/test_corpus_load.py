@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from index.exchange import parquet
 from index.local.store import LocalStore
 from index.types import NewItem, NewSegment
-from service.cli import app
-from service.cli_client import CliError
+from service.cli.common import CliError
+from service.cli.main import app
 
 pytest.importorskip("pyarrow", reason="Parquet needs the scale extra")
 

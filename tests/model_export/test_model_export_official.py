@@ -29,7 +29,7 @@ from training.checkpoint import CheckpointError
 from training.model import Clsp, ClspConfig
 
 ROOT = Path(__file__).parents[2]
-CLSP = [sys.executable, "-c", "from service.cli import main; main()"]
+CLSP = [sys.executable, "-c", "from service.cli.main import main; main()"]
 GIB = 2**30
 
 

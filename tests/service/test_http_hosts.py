@@ -7,7 +7,7 @@ import pytest
 from http_support import refused
 from serving import Serve
 
-from service.guards import HostGuard
+from service.http.origin_guards import HostGuard
 
 
 def guard(*allowed: str, keyless: bool = True) -> HostGuard:

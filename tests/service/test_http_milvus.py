@@ -11,7 +11,7 @@ from milvus_under_test import RUN, milvus_under_test
 from pydantic import ValidationError
 from serving import Serve, Server
 
-from service.cli_doctor import data_folder
+from service.cli.doctor import data_folder
 from service.settings import Settings
 
 LIBRARY = "/v1/collections/voices"

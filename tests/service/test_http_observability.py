@@ -11,9 +11,9 @@ import pytest
 from http_support import add, clip, data_uri
 from serving import Serve, Server
 
-from service.logs import JsonFormatter, request_id
+from service.core.logging import JsonFormatter, request_id
 from service.settings import Settings
-from service.tracing import Tracing, TracingUnavailable
+from service.telemetry.tracing import Tracing, TracingUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,7 +22,7 @@ import pytest
 from http_support import clip, data_uri, refused
 from serving import Serve, Server
 
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 PATIENCE = 20.0
 
@@ -368,7 +368,7 @@ def test_a_request_that_takes_long_keeps_its_connection(serve: Serve, data_dir: 
 
 def test_threads_stay_bounded_when_callers_come_and_go() -> None:
     """A cancelled wait gives its slot back when its thread ends, and work that has not begun never begins."""
-    from service.api.offload import in_thread
+    from service.core.threads import in_thread
 
     running = most = begun = 0
     lock = threading.Lock()

@@ -15,7 +15,7 @@ from audio_files import encode, voice
 from http_support import add, clip, data_uri, refused
 from serving import Serve
 
-from service.errors import ProblemError, problem_response
+from service.core.problems import ProblemError, problem_response
 from service.schemas.common import RequestModel
 
 

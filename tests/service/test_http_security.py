@@ -8,7 +8,7 @@ import pytest
 from http_support import clip, data_uri, refused
 from serving import Serve
 
-from service.security import find_key
+from service.http.auth import find_key
 from service.settings import ApiKey
 
 

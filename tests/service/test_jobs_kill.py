@@ -11,7 +11,7 @@ import httpx
 import pytest
 from jobs_support import Job, clips, encoded_pieces, ended, refusals, start
 
-from service.cli_local import local_server
+from service.cli.local_server import local_server
 
 Stored = dict[str, tuple[str, str]]
 

@@ -11,8 +11,8 @@ import soundfile as sf
 import soxr
 from audio_files import FORMATS, LOSSY, encode, voice
 
-from service.audio import SAMPLE_RATE, AudioError, AudioLimits, decode
-from service.containers import ACCEPTED
+from service.audio.containers import ACCEPTED
+from service.audio.decode import SAMPLE_RATE, AudioError, AudioLimits, decode
 from service.settings import Settings
 
 LIMITS = AudioLimits()
@@ -91,7 +91,7 @@ def untagged_variable_rate_mp3() -> bytes:
 def test_a_variable_rate_mp3_without_a_length_is_read_to_its_end() -> None:
     data = untagged_variable_rate_mp3()
     with sf.SoundFile(io.BytesIO(data)) as file:
-        assert file.frames < 10 * SAMPLE_RATE, "libsndfile no longer guesses: the pipe in service.audio can go"
+        assert file.frames < 10 * SAMPLE_RATE, "libsndfile no longer guesses: the pipe in service.audio.decode can go"
     assert decode(data, LIMITS).duration_s == pytest.approx(12.0, abs=0.2)
     assert refusal(data, AudioLimits(max_s=5.0)).code == "too_long"
 

@@ -10,8 +10,8 @@ from audio_files import FORMATS, encode, voice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.audio import AudioError, AudioLimits, decode
-from service.data_uri import parse_data_uri
+from service.audio.data_uri import parse_data_uri
+from service.audio.decode import AudioError, AudioLimits, decode
 
 LIMITS = AudioLimits(max_s=30.0)
 MAGICS = [

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from service.audio import AudioError, parse_data_uri
+from service.audio.decode import AudioError, parse_data_uri
 
 
 def test_base64_with_and_without_a_media_type() -> None:

@@ -53,7 +53,7 @@ def test_a_text_costs_by_its_length_whatever_is_in_it(text: str) -> None:
     the only way to tell is to stop waiting, in a process that can be ended."""
     code = (
         "from service.style.claims import read_claims; from service.style.moments import split_caption; "
-        f"from service.style.wishes import read_wish; text = {text}; "
+        f"from service.style.negation import read_wish; text = {text}; "
         "read_claims(text); split_caption(text); read_wish(text)"
     )
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)

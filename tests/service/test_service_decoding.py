@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from http_support import clip
 
-from service.api.decoding import Decoding
-from service.audio_limits import AudioLimits
+from service.audio.limits import AudioLimits
 from service.engine import DeadlineExceeded, Overloaded
 from service.settings import Settings
+from service.usecases.decode_pool import Decoding
 
 PATIENCE = 20.0
 

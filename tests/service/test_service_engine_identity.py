@@ -36,7 +36,7 @@ def test_scoring_follows_what_makes_scores_of_embeddings() -> None:
 
 def test_serving_imports_no_training_framework() -> None:
     code = (
-        "import sys, service.engine, service.audio, service.scoring;"
+        "import sys, service.engine, service.audio.decode, service.usecases.scoring;"
         "print([name for name in ('torch', 'transformers', 'onnx', 'training') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ import pytest
 from http_support import clip, data_uri, refused
 from serving import Serve, Server
 
-from service.audio_limits import AudioError
-from service.fetch import Fetcher, is_url
+from service.audio.fetch import Fetcher, is_url
+from service.audio.limits import AudioError
 from service.settings import Settings
 
 LOCAL = ("127.0.0.0/8",)

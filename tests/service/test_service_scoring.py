@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from model_export.bundle import Calibration
-from service.scoring import (
+from service.usecases.scoring import (
     classify,
     combine_query,
     cosine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.style.wishes import REFUSED_WEIGHT, read_wish
+from service.style.negation import REFUSED_WEIGHT, read_wish
 
 NOT = REFUSED_WEIGHT
 

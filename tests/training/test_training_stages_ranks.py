@@ -104,7 +104,7 @@ def test_two_processes_train_and_resume(tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "recipe.yaml", recipe)
 
     def run(out: str, *more: str) -> Path:
-        command = ["-m", "service.cli", "train", str(path), "--manifest", str(manifest), "--threads", "1", "--cpu"]
+        command = ["-m", "service.cli.main", "train", str(path), "--manifest", str(manifest), "--threads", "1", "--cpu"]
         two_processes([*command, "--out", str(tmp_path / out), "--cache", str(tmp_path / "cache"), *more])
         return tmp_path / out / "model.safetensors"
 

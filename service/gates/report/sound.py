@@ -12,8 +12,8 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from service.audio import SAMPLE_RATE, AudioError, decode
-from service.audio_limits import AudioLimits
+from service.audio.decode import SAMPLE_RATE, AudioError, decode
+from service.audio.limits import AudioLimits
 from service.settings import Settings
 
 PEAKS = 320

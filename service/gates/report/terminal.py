@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli_output import scores_table, table
+from service.cli.output import scores_table, table
 from service.gates.compare import COSINE
 from service.gates.report.headline import cut_captions, headlines
 from service.gates.rows import Row, Run, groups_of

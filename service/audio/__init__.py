@@ -1,0 +1,1 @@
+"""From bytes to samples: containers, decoding, limits, and where the bytes come from."""

@@ -1,0 +1,1 @@
+"""The `clsp` command."""

@@ -1,0 +1,217 @@
+"""`clsp ingest`: a folder or a manifest into a collection, resumable, with every failure on record.
+
+Only successes are skipped on the next run: what is asked of the server is which bytes each item holds, so a run that
+was cut off, or a file that has changed since, needs no bookkeeping of its own on this side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Client, InvalidRequestError, ProblemError
+from clsp_client.calls import NewClip
+from service.audio.containers import ACCEPTED, describe, sniff
+from service.cli.common import CliError
+from service.cli.output import printable
+from service.core.manifest import id_of, parse_row
+
+BATCH_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip to ingest: where its bytes are and what is known about it; None where its source says nothing.
+
+    `refused` says why it can't be ingested, where its name alone tells.
+    """
+
+    path: Path
+    id: str
+    metadata: dict[str, Any] | None
+    refused: str | None = None
+
+
+@dataclass
+class Outcome:
+    """What a run did, counted in clips."""
+
+    added: int = 0
+    replaced: int = 0
+    relabelled: int = 0
+    unchanged: int = 0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts, with `failed` for the failures, and the failures themselves."""
+        counts = {name: getattr(self, name) for name in ("added", "replaced", "relabelled", "unchanged")}
+        return {**counts, "failed": len(self.failures), "failures": self.failures}
+
+
+def read_source(source: Path) -> list[Source]:
+    """List the clips of a folder (all audio files below it) or of a JSONL manifest.
+
+    A manifest row has `file` (or `path`), relative to the manifest, and optionally `id` and `metadata`; its other
+    fields become metadata too, unless null. Audio of formats that the service does not read is listed too, so that it
+    is refused by name rather than passed over. Raises CliError for what cannot be read, naming the line, and for a
+    manifest that gives one id to two files.
+    """
+    if source.is_dir():
+        return list(_read_folder(source))
+    if not source.is_file():
+        raise CliError(f"{source}: no such file or folder")
+    clips = list(_read_manifest(source))
+    seen: dict[str, Path] = {}
+    for clip in clips:
+        if clip.id in seen:
+            raise CliError(f"{source}: the id {clip.id!r} appears twice, for {seen[clip.id]} and {clip.path}")
+        seen[clip.id] = clip.path
+    return clips
+
+
+def _read_folder(folder: Path) -> Iterator[Source]:
+    wanted = AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+    if not found:
+        raise CliError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
+    holders: dict[str, Path] = {}
+    for path in found:
+        id = id_of(path.relative_to(folder).parts)
+        holder = holders.setdefault(id, path)
+        refused = None if holder == path else f"the id {id!r} is taken by another clip of the source: {holder}"
+        yield Source(path, id, None, refused if is_text(id) else "its name is not valid UTF-8")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is Unicode: a file's name may be any bytes, and Python keeps those that aren't as surrogates."""
+    return printable(name) == name
+
+
+def _read_manifest(manifest: Path) -> Iterator[Source]:
+    try:
+        # Only a line feed ends a row: texts may hold what else Python takes for an end.
+        lines = manifest.read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"{manifest}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_row(line)
+        except ValueError as error:
+            raise CliError(f"{manifest}, line {number}: not a manifest row ({error}); it needs `file`") from error
+        known = row.metadata if row.says_more else None
+        yield Source(manifest.parent / row.file, row.id or id_of(Path(row.file).parts), known)
+
+
+class Ingest:
+    """One run over a list of clips. `steps()` yields after each clip, for a progress bar; `outcome` counts."""
+
+    def __init__(self, client: Client, collection: str, *, batch: int = 16) -> None:
+        self.outcome = Outcome()
+        self._client = client
+        self._collection = collection
+        self._batch = batch
+        self._stored: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def prepare(self) -> None:
+        """Make the collection if it is not there, and learn what it holds."""
+        self._client.create_collection(self._collection)
+        for item in self._client.items(self._collection):
+            self._stored[item["id"]] = (item["content_sha256"], item["metadata"])
+
+    def steps(self, clips: Iterable[Source]) -> Iterator[Source]:
+        """Ingest the clips in batches. A batch that is refused is tried again clip by clip, so one bad file costs
+        one file. Raises UnreachableError when the service goes away; what it acknowledged is kept."""
+        waiting: list[tuple[Source, bytes]] = []
+        for clip in clips:
+            data = self._read(clip)
+            if data is None:
+                yield clip
+                continue
+            size = sum(len(held) for _, held in waiting)
+            if len(waiting) >= self._batch or (waiting and size + len(data) > BATCH_BYTES):
+                yield from self._send(waiting)
+                waiting = []
+            waiting.append((clip, data))
+        yield from self._send(waiting)
+
+    def _read(self, clip: Source) -> bytes | None:
+        """The clip's bytes, or None when there is nothing to send."""
+        if clip.refused is not None:
+            self._fail(clip, {"title": "The clip cannot be used", "detail": clip.refused})
+            return None
+        try:
+            data = clip.path.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+            detail = getattr(error, "strerror", None) or str(error)
+            self._fail(clip, {"title": "The file cannot be read", "detail": detail})
+            return None
+        if clip.path.suffix.lower() in OTHER_AUDIO_SUFFIXES and sniff(data) is None:
+            # Not sent: the service could only say the same.
+            detail = f"this is {describe(data)}; the service reads {ACCEPTED}"
+            self._fail(clip, {"title": "The audio cannot be used", "detail": detail})
+            return None
+        sha256, metadata = self._stored.get(clip.id, (None, {}))
+        if sha256 != hashlib.sha256(data).hexdigest():
+            return data
+        if clip.metadata is None or metadata == clip.metadata:
+            self.outcome.unchanged += 1
+        else:
+            self._relabel(clip, clip.metadata, metadata)
+        return None
+
+    def _relabel(self, clip: Source, wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+        """Same audio, other words about it: nothing has to be encoded again. Null removes a field (RFC 7396)."""
+        patch = {**dict.fromkeys(stored.keys() - wanted.keys()), **wanted}
+        try:
+            self._client.patch_item(self._collection, clip.id, patch)
+        except (ProblemError, InvalidRequestError) as error:
+            self._fail(clip, _problem(error))
+        else:
+            self.outcome.relabelled += 1
+
+    def _send(self, batch: list[tuple[Source, bytes]]) -> Iterator[Source]:
+        if not batch:
+            return
+        try:
+            self._post(batch)
+        except (ProblemError, InvalidRequestError) as error:
+            if isinstance(error, ProblemError) and error.status in (401, 403):
+                raise  # no other clip would fare better
+            if len(batch) > 1:
+                for one in batch:
+                    yield from self._send([one])
+                return
+            self._fail(batch[0][0], _problem(error))
+        yield from (clip for clip, _ in batch)
+
+    def _post(self, batch: list[tuple[Source, bytes]]) -> None:
+        clips = [NewClip(data, clip.id, self._metadata(clip), clip.path.name) for clip, data in batch]
+        answer = self._client.add_items(self._collection, clips)
+        for item in answer["items"]:
+            if item["created"]:
+                self.outcome.added += 1
+            else:
+                self.outcome.replaced += 1
+
+    def _metadata(self, clip: Source) -> Mapping[str, Any]:
+        """What the source says; where it says nothing, what was said of the clip that is replaced."""
+        if clip.metadata is not None:
+            return clip.metadata
+        _, stored = self._stored.get(clip.id, ("", {}))
+        return stored
+
+    def _fail(self, clip: Source, problem: Mapping[str, Any]) -> None:
+        wanted = ("type", "title", "status", "detail", "field", "limit")
+        reason = {name: problem[name] for name in wanted if problem.get(name) is not None}
+        self.outcome.failures.append({"file": str(clip.path), "id": clip.id, **reason})
+
+
+def _problem(error: ProblemError | InvalidRequestError) -> Mapping[str, Any]:
+    if isinstance(error, ProblemError):
+        return error.problem
+    return {"title": "The clip cannot be sent", "detail": str(error)}

@@ -1,0 +1,1 @@
+"""What the service does, without HTTP: embed, search, classify, score, add items."""
