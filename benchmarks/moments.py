@@ -29,10 +29,10 @@ from service.style.claims import read_claims, subject
 from service.style.moments import find_turns, split_caption
 from training.captions.acoustic import measure
 from training.captions.gender import estimate_gender
-from training.data import DataRecipe
-from training.data_sources import clips
-from training.resynthesis import Style, change_halfway
-from training.world import SAMPLE_RATE, analyse
+from training.corpus.data import DataRecipe
+from training.corpus.resynthesis import Style, change_halfway
+from training.corpus.sources import clips
+from training.corpus.world import SAMPLE_RATE, analyse
 
 Wave = NDArray[np.float32]
 WINDOWS_S = (1.0, 2.0, 3.0, 5.0, 10.0)

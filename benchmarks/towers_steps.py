@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from results import report
 
-from model_export import forms
+from model_export import onnx_rewrites as forms
 from model_export.quantize import Form, export_tower
 from model_export.verify import voiced_sound
 from training.model import Clsp, ClspConfig, TextConfig, ZipformerConfig, build_model

@@ -15,18 +15,20 @@ from soundfile import LibsndfileError
 from model_export.amend import load_to_amend
 from model_export.bundle import TOKENIZER, Bundle, BundleError
 from model_export.export import export_bundle
+from model_export.holdout_report import KEY, add_left_out, read_left_out
 from model_export.official import load_official, load_tokenizer, official_card
-from model_export.place import check_place
+from model_export.replace_bundle import check_place
 from model_export.runtime import Vectors
-from model_export.strangers import KEY, add_left_out, read_left_out
 from model_export.verify import LENGTHS_S, LIBRARY, Scope
 from model_export.windows import check_windows
 from training.audio import load_clip
-from training.checkpoint import load_checkpoint
 from training.model import ClspConfig
+from training.model.checkpoint import load_checkpoint
 
 console = Console(stderr=True)
-LEFT_OUT = typer.Option(help="figures of models trained without a corpus, as `training.leave_out --out` writes them")
+LEFT_OUT = typer.Option(
+    help="figures of models trained without a corpus, as `training.evaluation.holdout_report --out` writes them"
+)
 ARITHMETIC = "what sums are made in: fp32, or the precision's own (fp16 for a GPU, int8 or int16 for a CPU)"
 
 

@@ -17,9 +17,9 @@ from model_export.bundle import Bundle, Calibration
 from model_export.calibrate import recalibrate
 from model_export.embedder import BundleEmbedder
 from model_export.runtime import BundleRuntime
-from training.calibrate import LEAST_PAIRS, fit_kinds
-from training.evaluate import embed_clips, evaluate_sources
+from training.evaluation.calibrate import LEAST_PAIRS, fit_kinds
 from training.evaluation.clips import read_manifest
+from training.evaluation.evaluate import embed_clips, evaluate_sources
 from training.evaluation.labels import ClassTask, read_prompts, tasks_of
 from training.evaluation.plots import write_plots
 from training.evaluation.tables import HEADS, figure_rows, markdown, title_of

@@ -22,17 +22,17 @@ from model_export.bundle import (
     file_entries,
     write_manifest,
 )
-from model_export.forms import raised_inputs
 from model_export.model_card import model_card
-from model_export.place import check_place, replace_bundle, settle
+from model_export.onnx_rewrites import raised_inputs
 from model_export.presets import PRESETS, REFERENCE_CAPTIONS
 from model_export.quantize import Form, Precision, export_tower
+from model_export.replace_bundle import check_place, replace_bundle, settle
 from model_export.rounding import Rounding, measure_rounding, stays_float
 from model_export.runtime import BundleRuntime, load_tokenizer
 from model_export.verify import EVERYTHING, Scope, verify, voiced_sound
 from model_export.windows import check_windows
-from training.checkpoint import Card
 from training.model import Clsp
+from training.model.checkpoint import Card
 
 MEASURED = 8  # clips
 

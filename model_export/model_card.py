@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_export.bundle import Calibration
-from model_export.strangers import KEY, strangers_section
-from training.checkpoint import Card
+from model_export.holdout_report import KEY, strangers_section
+from training.model.checkpoint import Card
 
 ORDER = ("text_to_speech", "gender", "emotion", "pitch", "rate")
 

@@ -12,9 +12,9 @@ from tokenizers.models import BPE
 from torch import Tensor
 
 from model_export.bundle import hash_file
-from model_export.hollow import fill, hollow_model
-from training.checkpoint import Card, CheckpointError
+from model_export.meta_model import fill, hollow_model
 from training.model import Clsp, ClspConfig, TextConfig
+from training.model.checkpoint import Card, CheckpointError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PREFIX = "model."

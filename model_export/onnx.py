@@ -13,8 +13,8 @@ from onnx_ir.passes import common
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_export.forms import Rise, raised_inputs, rise_by_sigmoid, use_forms
-from model_export.hollow import fill_with_numbers, hollow_model
+from model_export.meta_model import fill_with_numbers, hollow_model
+from model_export.onnx_rewrites import Rise, raised_inputs, rise_by_sigmoid, use_forms
 from training.model import Clsp
 
 OPSET = 18

@@ -18,9 +18,9 @@ import torch
 from onnx_ir.passes import common
 from torch import Tensor
 
-from model_export.forms import Rise, rise_by_cubic, rise_by_sigmoid, rise_by_softplus
 from model_export.int8 import Array, Planes, RowInt8, channel_scales, fold_sums, quantize, steady_logarithms
 from model_export.onnx import Tower, Traced, trace
+from model_export.onnx_rewrites import Rise, rise_by_cubic, rise_by_sigmoid, rise_by_softplus
 from model_export.rounding import Rounding, stays_float
 from training.model import Clsp
 

@@ -20,9 +20,9 @@ import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
+from service.audio import containers
 from service.audio.containers import ACCEPTED, Container
 from service.audio.data_uri import parse_data_uri
-from service.audio.decode import containers
 from service.audio.limits import AudioError, AudioLimits
 
 __all__ = [

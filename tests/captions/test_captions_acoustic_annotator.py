@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from training.annotate_cli import app
 from training.captions.attributes import BANDED
 from training.captions.formats import read_rows
+from training.commands.annotate import app
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

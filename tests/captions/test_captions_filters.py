@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from training.annotate_cli import app
 from training.captions import lexicon, writer
 from training.captions.filter_report import Report
 from training.captions.filters import RULES, Said, check, faults, tidy
 from training.captions.formats import Row, read_rows, write_rows
+from training.commands.annotate import app
 
 LONG = (128, 768)
 FINE = (

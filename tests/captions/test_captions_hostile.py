@@ -17,7 +17,6 @@ from test_captions_annotate import job, run
 from test_captions_endpoint import ask
 from typer.testing import CliRunner, Result
 
-from training.annotate_cli import app
 from training.captions.endpoint import EndpointSettings, EndpointStoppedError
 from training.captions.filter_report import OTHER_REASONS, REASONS, Report
 from training.captions.formats import FormatError, Row, read_rows, write_rows
@@ -25,6 +24,7 @@ from training.captions.pipeline import Plan
 from training.captions.run_state import RunState
 from training.captions.shards import keep_plan, plan_shards
 from training.captions.utterance import AudioError, Utterance
+from training.commands.annotate import app
 
 CALM = "A calm man speaks in a slow, low voice."
 

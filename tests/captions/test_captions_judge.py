@@ -7,8 +7,8 @@ import pytest
 from captions_server import Asked, completion, serving
 from typer.testing import CliRunner
 
-from training.annotate_cli import app
 from training.captions.formats import read_rows, write_rows
+from training.commands.annotate import app
 
 GOOD = "A warm, low voice speaks slowly, then grows livelier and louder, and ends in a soft and breathy tone."
 POOR = "Someone talks in some way for a while."

@@ -30,7 +30,7 @@ def start(manifest: Path, out: Path, server: Server, *more: str) -> subprocess.P
         "CLSP_ANNOTATOR_CONCURRENCY": "4",
         "CLSP_ANNOTATOR_TIMEOUT_S": "5",
     }
-    command = [sys.executable, "-m", "training.annotate_cli", "annotate", str(manifest), "--out", str(out)]
+    command = [sys.executable, "-m", "training.commands.annotate", "annotate", str(manifest), "--out", str(out)]
     return subprocess.Popen([*command, *OPTIONS, *more], env=environment, text=True, stderr=subprocess.PIPE)
 
 

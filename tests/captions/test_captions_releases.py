@@ -10,8 +10,8 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from training.annotate_cli import app
 from training.captions.formats import read_rows, write_rows
+from training.commands.annotate import app
 
 
 def audio(folder: Path, *names: str) -> None:

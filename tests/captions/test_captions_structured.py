@@ -10,7 +10,7 @@ from captions_server import completion, described, serving
 
 from training.captions import structured
 from training.captions.annotator import AnnotatorError
-from training.captions.asking import NoVerdictError
+from training.captions.ask import NoVerdictError
 from training.captions.book import PROMPTS, Prompt, PromptError
 from training.captions.endpoint import EndpointPool, EndpointSettings, EndpointStoppedError
 from training.captions.judging.judge import Grade

@@ -11,11 +11,11 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from training.captions.formats import Row, read_rows, write_rows
 from training.captions.formats.training import Shares, for_training, read_clips
-from training.examples import TrainClip, read_examples
 from training.model import ClspConfig, TextConfig, WhisperConfig, build_model
 from training.model.config import HeadConfig
-from training.recipe import Recipe
-from training.train import train
+from training.objective.examples import TrainClip, read_examples
+from training.trainer.heads.recipe import Recipe
+from training.trainer.heads.train import train
 
 NAMES = ["m.jsonl", "m_cuts.jsonl.gz", "m.parquet"]
 
@@ -127,7 +127,7 @@ def test_speakers_are_never_split_and_shares_are_kept(tmp_path: Path) -> None:
 def test_convert_keeps_everything(clips: list[Row], tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from training.annotate_cli import app
+    from training.commands.annotate import app
 
     write_rows(tmp_path / "m.jsonl", captioned(clips))
     for source, out in (("m.jsonl", "n_cuts.jsonl"), ("n_cuts.jsonl", "o.jsonl")):

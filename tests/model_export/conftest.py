@@ -7,8 +7,8 @@ import pytest
 import torch
 from make_checkpoint import write_tokenizer
 
-from training.checkpoint import Card
 from training.model import Clsp, ClspConfig, TextConfig, WhisperConfig, ZipformerConfig, build_model
+from training.model.checkpoint import Card
 
 SHARED = Path(os.environ.get("CLSP_SHARED", Path(__file__).parents[3] / "shared"))
 SMALL_TEXT = {

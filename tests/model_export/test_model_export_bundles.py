@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from model_export.bundle import Bundle, BundleError
 from model_export.export import export_bundle
 from model_export.official import load_tokenizer
-from model_export.place import settle
 from model_export.quantize import Precision
+from model_export.replace_bundle import settle
 from model_export.runtime import BundleRuntime, arithmetic
 from model_export.verify import (
     Cosines,
@@ -34,8 +34,8 @@ from model_export.verify import (
     voiced_sound,
 )
 from model_export.windows import plan_runs, plan_windows, pool_windows
-from training.checkpoint import Card
 from training.model import Clsp
+from training.model.checkpoint import Card
 
 ROOT = Path(__file__).parents[2]
 QUICK = Scope(lengths_s=(0.25, 0.5, 1.0), library=20)
@@ -163,7 +163,7 @@ def test_a_wrong_graph_is_refused_with_the_place(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from model_export.place import replace_bundle
+from model_export.replace_bundle import replace_bundle
 steps = iter(range(int(sys.argv[3])))
 def look(event, arguments):
     if event in ("os.rename", "shutil.rmtree", "os.remove") and next(steps, None) is None:

@@ -17,8 +17,8 @@ from model_export.evaluate_cli import INCOMPLETE, calibrate, evaluate
 from model_export.export import export_bundle
 from model_export.official import load_tokenizer
 from model_export.verify import Scope
-from training.checkpoint import Card
 from training.model import Clsp
+from training.model.checkpoint import Card
 
 SHIPPED = Path(__file__).parent.parent.parent / "models" / "clsp-small"
 

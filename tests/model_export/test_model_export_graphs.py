@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_export import quantize
-from model_export.forms import Rise, raised_inputs, rise_by_cubic, rise_by_sigmoid, rise_by_softplus, use_forms
-from model_export.hollow import fill, hollow_model
 from model_export.int8 import Planes, RowInt8, channel_scales
 from model_export.int8 import quantize as to_codes
+from model_export.meta_model import fill, hollow_model
+from model_export.onnx_rewrites import Rise, raised_inputs, rise_by_cubic, rise_by_sigmoid, rise_by_softplus, use_forms
 from model_export.quantize import Form, export_tower
 from model_export.runtime import session_options
 from model_export.verify import FLOORS, voiced_sound

@@ -25,8 +25,8 @@ from model_export.cli import export_app
 from model_export.official import compare, load_official, load_tokenizer
 from model_export.runtime import BundleRuntime, arithmetic
 from model_export.verify import voiced_sound
-from training.checkpoint import CheckpointError
 from training.model import Clsp, ClspConfig
+from training.model.checkpoint import CheckpointError
 
 ROOT = Path(__file__).parents[2]
 CLSP = [sys.executable, "-c", "from service.cli.main import main; main()"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from test_model_export_graphs import cosines, int8_layer, run_speech, session, sounds, torch_alone
 
-from model_export.forms import raised_inputs
 from model_export.int8 import fold_sums
+from model_export.onnx_rewrites import raised_inputs
 from model_export.quantize import Form, export_tower
 from model_export.rounding import COARSE, Rounding, in_8_bits, measure_rounding, stays_float
 from model_export.verify import voiced_sound

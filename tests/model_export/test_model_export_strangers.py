@@ -9,9 +9,9 @@ from typer.testing import CliRunner, Result
 
 from model_export.bundle import CARD, Bundle
 from model_export.cli import export_app
+from model_export.holdout_report import KEY, TITLE, strangers_section
 from model_export.model_card import model_card
-from model_export.strangers import KEY, TITLE, strangers_section
-from training.checkpoint import Card
+from training.model.checkpoint import Card
 
 SHIPPED = Path(__file__).parent.parent.parent / "models" / "clsp-small"
 WA = {"value": 72.9, "low": 70.1, "high": 75.8, "chance": 16.67}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from training.calibrate import fit_kinds, fit_pairs
+from training.evaluation.calibrate import fit_kinds, fit_pairs
 from training.evaluation.clips import EvaluationClip
 from training.evaluation.pairs import KINDS, ScoredPairs, pair_up
-from training.examples import TrainCaption
+from training.objective.examples import TrainCaption
 
 
 def clip(name: str, caption: str) -> EvaluationClip:

@@ -13,8 +13,8 @@ from training_stages_support import ZIPFORMER, stage_recipe, write_manifest, wri
 from typer.testing import CliRunner
 
 from training.captions.formats import read_rows, write_rows
-from training.cli import train
-from training.examples import facts_of
+from training.commands.train import train
+from training.objective.examples import facts_of
 
 HEADS = {
     "name": "heads",

@@ -10,18 +10,18 @@ import pytest
 import soundfile
 from scipy.signal import lfilter
 
-from training import build_data
-from training.build_data import Builder, RecipeChangedError, ToolMissingError
 from training.captions import lexicon
 from training.captions.acoustic import measure
 from training.captions.gender import estimate_gender
 from training.captions.profiles import profile_facts
-from training.data import DataRecipe, ManifestWriter, Row, read_manifest, split_of, split_units, stable_seed
-from training.data_sources import clips, load
+from training.corpus import build_data
+from training.corpus.build_data import Builder, RecipeChangedError, ToolMissingError
+from training.corpus.data import DataRecipe, ManifestWriter, Row, read_manifest, split_of, split_units, stable_seed
+from training.corpus.sources import clips, load
 
 SR = 16_000
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
-RECIPE = Path(build_data.__file__).parent / "recipes" / "data_small.yaml"
+RECIPE = Path(build_data.__file__).parents[1] / "recipes" / "data_small.yaml"
 
 
 def speechlike(f0: float, seconds: float, seed: int) -> np.ndarray:

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from tiny_corpora import write_voice
 
-from training.evaluate import embed_clips, evaluate_classes, evaluate_ratings, evaluate_retrieval, evaluate_sources
 from training.evaluation.clips import EvaluationClip, ManifestError, Rating, read_manifest
+from training.evaluation.evaluate import (
+    embed_clips,
+    evaluate_classes,
+    evaluate_ratings,
+    evaluate_retrieval,
+    evaluate_sources,
+)
 from training.evaluation.labels import ClassTask, read_prompts, tasks_of
 from training.evaluation.plots import confusion_plot, write_plots
 from training.evaluation.tables import figure_rows, markdown
-from training.examples import TrainCaption
+from training.objective.examples import TrainCaption
 
 
 class Words:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import multi_positive_loss, pairwise_loss
 from training.model import Clsp, ClspConfig, build_model
 from training.model.frontend import KaldiFbank
+from training.objective.losses import multi_positive_loss, pairwise_loss
 
 
 def load_filled(reference: Path, config_name: str) -> Clsp:

@@ -10,9 +10,9 @@ import yaml
 from training_heads_support import small_recipe
 from typer.testing import CliRunner
 
-from model_export.strangers import read_left_out
-from training.examples import TrainClip
-from training.leave_out import leave_out, main, parse_condition
+from model_export.holdout_report import read_left_out
+from training.evaluation.holdout_report import leave_out, main, parse_condition
+from training.objective.examples import TrainClip
 
 
 def clip(name: str, source: str, speaker: str, split: str = "train", **facts: str) -> TrainClip:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.calibrate import calibration_error, reliability
-from training.metrics import (
+from training.evaluation.calibrate import calibration_error, reliability
+from training.evaluation.metrics import (
     bootstrap,
     chance_of_hit,
     chance_of_reciprocal_rank,
@@ -19,7 +19,7 @@ from training.metrics import (
     ranks,
     retrieval,
 )
-from training.resampling import Draws, centred_interval, interval
+from training.evaluation.resampling import Draws, centred_interval, interval
 
 
 @given(st.integers(2, 30), st.integers(0, 10_000))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_export.hollow import fill, hollow_model
+from model_export.meta_model import fill, hollow_model
 from training.model import Clsp, ClspConfig
 
 PARAMETERS, SPEECH_PARAMETERS = 724_244_405, 598_417_077  # the second leaves out the text side

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from training import world
-from training.augment import DEFAULT_CHANCES, augment
 from training.captions import acoustic
-from training.data_plan import Variant, plan_variants
-from training.resynthesis import Style, change_halfway, render, restyle
+from training.corpus import world
+from training.corpus.augment import DEFAULT_CHANCES, augment
+from training.corpus.plan import Variant, plan_variants
+from training.corpus.resynthesis import Style, change_halfway, render, restyle
 
 SR = 16_000
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from training_heads_support import run, small_recipe
 
-from training.examples import TrainClip, read_examples
-from training.features import speech_features
 from training.model import Clsp
+from training.objective.examples import TrainClip, read_examples
+from training.trainer.heads.features import speech_features
 
 
 @pytest.fixture(scope="module")

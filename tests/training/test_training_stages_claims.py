@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from training_stages_support import stage_recipe, train_tiny, write_manifest, write_tokenizer
 
-from training.stages.claims import Told
-from training.stages.gather import gathered_loss
+from training.trainer.claims import Told
+from training.trainer.gather import gathered_loss
 
 HIGH, LOW, SAD = {"pitch": "high"}, {"pitch": "low"}, {"emotion": "sad"}
 FACTS = (HIGH, {"pitch": "very_high"}, LOW, {**LOW, **SAD})

@@ -10,12 +10,12 @@ import torch
 from training_stages_support import stage_recipe, write_manifest, write_tokenizer
 
 from training.captions.formats import read_rows, write_rows
-from training.features import load_plain_tokenizer
-from training.stages.batches import Place, SpeechBatch, load_batches
-from training.stages.clips import Source, some_rows, survey
-from training.stages.errors import EmptyEpochError
-from training.stages.recipe import StageRecipe
-from training.stages.run import held_out_clips
+from training.trainer.batches import Place, SpeechBatch, load_batches
+from training.trainer.clips import Source, some_rows, survey
+from training.trainer.errors import EmptyEpochError
+from training.trainer.heads.features import load_plain_tokenizer
+from training.trainer.recipe import StageRecipe
+from training.trainer.run import held_out_clips
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.stages.recipe import ConstantPart, CosinePart, EdenPart
-from training.stages.scaled_adam import ScaledAdam
-from training.stages.schedules import eden, factor
+from training.trainer.recipe import ConstantPart, CosinePart, EdenPart
+from training.trainer.scaled_adam import ScaledAdam
+from training.trainer.schedules import eden, factor
 
 
 def rms(tensor: Tensor) -> float:

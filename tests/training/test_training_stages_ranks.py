@@ -15,9 +15,9 @@ from training_stages_rank import COUNTS, FALSE, step, told
 from training_stages_support import stage_recipe, train_tiny, write_manifest, write_recipe, write_tokenizer
 
 from training.model import build_model
-from training.stages.gather import gathered_loss
-from training.stages.network import Network
-from training.stages.state import states
+from training.trainer.gather import gathered_loss
+from training.trainer.network import Network
+from training.trainer.state import states
 
 HERE = Path(__file__).parent
 

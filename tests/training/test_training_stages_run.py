@@ -28,17 +28,17 @@ from typer.testing import CliRunner
 from training.audio import load_clip
 from training.bfloat16 import cpu_has_bfloat16
 from training.captions.formats import read_rows
-from training.checkpoint import load_checkpoint
-from training.cli import train
-from training.features import load_plain_tokenizer
-from training.initial import InitialWeightsError, load_official
+from training.commands.train import train
 from training.model import ClspConfig, build_model
-from training.stages.adapters import plain_state
-from training.stages.batches import tokenise
-from training.stages.errors import ResumeError
-from training.stages.network import Network
-from training.stages.recipe import StageRecipe, read_any_recipe
-from training.stages.state import states
+from training.model.checkpoint import load_checkpoint
+from training.model.initial import InitialWeightsError, load_official
+from training.trainer.adapters import plain_state
+from training.trainer.batches import tokenise
+from training.trainer.errors import ResumeError
+from training.trainer.heads.features import load_plain_tokenizer
+from training.trainer.network import Network
+from training.trainer.recipe import StageRecipe, read_any_recipe
+from training.trainer.state import states
 
 SUPPORT = Path(__file__).with_name("training_stages_support.py")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from training.stages.average import Average, Snapshots, swapped
-from training.stages.scaled_adam import ScaledAdam
-from training.stages.state import load_state, pack_optimiser, save_state, states, unpack_optimiser
+from training.trainer.average import Average, Snapshots, swapped
+from training.trainer.scaled_adam import ScaledAdam
+from training.trainer.state import load_state, pack_optimiser, save_state, states, unpack_optimiser
 
 
 def linear(value: float) -> nn.Linear:

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.losses import multi_positive_loss
-from training.stages.negatives import swap_attribute, swaps
-from training.stages.recipe import AudioPart, StagePart
-from training.stages.tasks import draw_texts, task1_probability
+from training.objective.losses import multi_positive_loss
+from training.trainer.negatives import swap_attribute, swaps
+from training.trainer.recipe import AudioPart, StagePart
+from training.trainer.tasks import draw_texts, task1_probability
 
 CAPTIONS = [{"text": f"g{i}", "kind": "global"} for i in range(2)] + [
     {"text": f"f{i}", "kind": "fine"} for i in range(3)

@@ -10,18 +10,18 @@ from tokenizers import Tokenizer
 from training_heads_support import run, small_recipe
 
 from training.bfloat16 import cpu_has_bfloat16
-from training.calibrate import calibration_error, embed_captions, embed_split, fit_calibration, platt
 from training.captions.writer import Facts, write
-from training.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
-from training.examples import TrainClip, facts_of, read_examples
-from training.features import speech_features
-from training.initial import InitialWeightsError, load_official, load_speech_tower, load_text_tower
-from training.losses import soft_target_loss
-from training.matches import ClaimTable
+from training.evaluation.calibrate import calibration_error, embed_captions, embed_split, fit_calibration, platt
+from training.evaluation.report import held_out_report
 from training.model import Clsp, ClspConfig, ZipformerConfig, build_model
+from training.model.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
 from training.model.config import HeadConfig
-from training.report import held_out_report
-from training.train import train
+from training.model.initial import InitialWeightsError, load_official, load_speech_tower, load_text_tower
+from training.objective.examples import TrainClip, facts_of, read_examples
+from training.objective.losses import soft_target_loss
+from training.objective.matches import ClaimTable
+from training.trainer.heads.features import speech_features
+from training.trainer.heads.train import train
 
 
 def test_frozen_towers_learn_and_repeat(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:

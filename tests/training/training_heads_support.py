@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from training.examples import TrainClip
 from training.model import Clsp, ClspConfig, TextConfig, WhisperConfig, build_model
 from training.model.config import HeadConfig
-from training.recipe import Recipe
-from training.soup import train_recipe
+from training.objective.examples import TrainClip
+from training.trainer.heads.recipe import Recipe
+from training.trainer.heads.soup import train_recipe
 
 WORDS = [
     "a",

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from training_stages_support import stage_recipe
 
 from training.model import build_model
-from training.stages.claims import Told
-from training.stages.gather import gathered_loss
-from training.stages.network import Network
-from training.stages.run import make_accelerator
+from training.trainer.claims import Told
+from training.trainer.gather import gathered_loss
+from training.trainer.network import Network
+from training.trainer.run import make_accelerator
 
 COUNTS = (3, 5)  # clips of each process: they need not be equal
 FALSE = ((1,), ())  # which of a process's clips bring a false caption

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from training.stages.clips import Source
-from training.stages.recipe import StageRecipe, read_any_recipe
-from training.stages.run import run_stage
+from training.trainer.clips import Source
+from training.trainer.recipe import StageRecipe, read_any_recipe
+from training.trainer.run import run_stage
 
 WORDS = ["a", "high", "low", "fast", "slow", "voice", "man", "woman", "with", "talking", "speaks", "quickly", "slowly"]
 ZIPFORMER = {
@@ -85,7 +85,9 @@ def write_manifest(folder: Path, clips: int = 60) -> Path:
         ]
         split = ("train", "train", "train", "train", "dev", "test")[(i // 4) % 6]
         row = {"id": f"c{i}", "path": f"{i}.wav", "split": split, "source": "buzz", "speaker": str(i)}
-        row["channel"] = {"noise": {"snr_db": 20.0}} if high else None  # as training.build_data tells what it laid over
+        row["channel"] = (
+            {"noise": {"snr_db": 20.0}} if high else None
+        )  # as training.corpus.build_data
         rows.append(row | {"duration_s": len(time) / 16000, "attributes": words, "captions": captions})
     (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder / "manifest.jsonl"

@@ -24,7 +24,7 @@ from training.captions.gender import estimate_gender
 from training.captions.ledger import Question
 from training.captions.prompts import years_of
 from training.captions.utterance import AudioError, Utterance
-from training.data_sources import ACCENTS
+from training.corpus.sources import ACCENTS
 
 VERSION = "1"  # of what is told from measures; a new one asks the ledger anew
 MAX_S = 30.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.captions.annotator import KINDS, AnnotatorError, Identity, Keep, Kind, Reply
-from training.captions.asking import sampling
+from training.captions.ask import sampling
 from training.captions.book import Prompt
 from training.captions.endpoint import Answer, AnswerError, EndpointPool, EndpointSettings, RequestRefusedError
 from training.captions.ledger import Question

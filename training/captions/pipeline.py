@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from training.captions.annotator import KINDS, TRAINER_KIND, Annotator, AnnotatorError, Kind, Reply
-from training.captions.asking import NoVerdictError
+from training.captions.ask import NoVerdictError
 from training.captions.endpoint import EndpointStoppedError, Usage
 from training.captions.filters import RULES, Said, check, tidy
 from training.captions.ledger import Ledger, Question

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from training.captions import asking
+from training.captions import ask as asking
 from training.captions.annotator import AnnotatorError
 from training.captions.book import Prompt
 from training.captions.endpoint import Chat

@@ -9,7 +9,7 @@ from typing import Any
 
 from training.captions.formats import jsonl
 from training.captions.formats.checks import claims_of, is_blank, seconds
-from training.examples import TrainCaption, facts_of
+from training.objective.examples import TrainCaption, facts_of
 
 # The annotators' names of the trainer's two kinds of caption.
 KIND_NAMES = {"short": "global", "long": "fine"}

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from training.evaluation.clips import EvaluationClip
-from training.examples import TrainClip
-from training.matches import ClaimTable
+from training.objective.examples import TrainClip
+from training.objective.matches import ClaimTable
 
 KINDS = ("global", "fine")
 MOST_CAPTIONS = 4000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.captions.endpoint.errors import TransientError
-from training.captions.letters import scrubbed
+from training.captions.unicode import scrubbed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from training.captions.formats.rows import FormatError, Row, normalise, portable, written_whole
-from training.captions.letters import scrubbed
+from training.captions.unicode import scrubbed
 
 
 @contextmanager

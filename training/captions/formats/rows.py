@@ -57,7 +57,7 @@ def normalise(line: Mapping[str, Any], root: Path) -> Row:
 def audio_channel(row: Mapping[str, Any]) -> int | None:
     """Which channel of its file a row is; None for all of them.
 
-    What a build of `training.build_data` calls `channel` is the room and codec that it laid over a clip: not this.
+    What a build of `training.corpus.build_data` calls `channel` is the room and codec laid over a clip: not this.
     """
     told = row.get("channel")
     return told if isinstance(told, int) else None

@@ -13,7 +13,7 @@ from training.captions.annotator import KINDS, TRAINER_KIND
 from training.captions.formats import read_rows
 from training.captions.formats.rows import FormatError, Row
 from training.captions.utterance import SAMPLE_RATE, AudioError, Utterance
-from training.examples import TrainCaption, TrainClip, facts_of
+from training.objective.examples import TrainCaption, TrainClip, facts_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.captions import asking
+from training.captions import ask as asking
 from training.captions.book import Prompt
 from training.captions.endpoint import Chat
 from training.captions.ledger import Ledger

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.captions.annotator import AnnotatorError, Kind
-from training.captions.asking import NoVerdictError
+from training.captions.ask import NoVerdictError
 from training.captions.endpoint import EndpointStoppedError
 from training.captions.formats import read_rows
 from training.captions.judging.judge import CRITERIA, Heard, Judge

@@ -1,0 +1,1 @@
+"""The `clsp` commands that train, caption and judge."""

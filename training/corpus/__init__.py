@@ -1,0 +1,1 @@
+"""From recordings to a training set: sources, captions, restyled and degraded copies."""

@@ -1,0 +1,1 @@
+"""What is learned: examples, which texts are true of which clips, losses."""

@@ -1,0 +1,1 @@
+"""Heads on cached features of frozen towers."""
