@@ -14,11 +14,11 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from serving import Serve, Server
 
 from service.app import create_app
 from service.http.server_protocol import server_options
 from service.settings import Settings
+from tests.support.serving import Serve, Server
 
 START_TIMEOUT_S = 120.0
 # As the commands that load PyTorch set it: its threads must not spin while others need the cores.

@@ -43,7 +43,7 @@ def local_server(
     with tempfile.TemporaryDirectory(prefix="clsp-") as scratch:
         log = Path(scratch) / "serve.log"
         port = _free_port()
-        command = [sys.executable, "-P", "-m", "service.cli.main", "serve", "--host", "127.0.0.1", "--port", str(port)]
+        command = [sys.executable, "-P", "-m", "service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--data-dir", str(data_dir or Path(scratch) / "data")]
         command += ["--bundle", str(bundle)] if bundle else []
         started = time.perf_counter()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from index_backends import BACKENDS, Backend
-from milvus_under_test import milvus_under_test
 
 from index.backend import Store
 from index.milvus.index import MilvusStore
+from tests.support.index_backends import BACKENDS, Backend
+from tests.support.milvus import milvus_under_test
 
 DIM = 16
 

@@ -1,16 +1,15 @@
 """Small networks of both families with lively weights, and where the reference lies."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-from make_checkpoint import write_tokenizer
 
+from tests.support.make_checkpoint import write_tokenizer
+from tests.support.paths import SHARED
 from training.model import Clsp, ClspConfig, TextConfig, WhisperConfig, ZipformerConfig, build_model
 from training.model.checkpoint import Card
 
-SHARED = Path(os.environ.get("CLSP_SHARED", Path(__file__).parents[3] / "shared"))
 SMALL_TEXT = {
     "vocab_size": 500,
     "hidden_size": 64,

@@ -1,11 +1,10 @@
 """Where the reference lies, for the tests that prove our network is the paper's; and what heads are trained on."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-SHARED = Path(os.environ.get("CLSP_SHARED", Path(__file__).parents[3] / "shared"))
+from tests.support.paths import SHARED
 
 
 @pytest.fixture(scope="session")
@@ -22,13 +21,13 @@ def reference() -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from training_heads_support import write_words
+    from tests.support.training_heads import write_words
 
     return write_words(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
 
 
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from training_heads_support import write_buzzes
+    from tests.support.training_heads import write_buzzes
 
     return write_buzzes(tmp_path_factory.mktemp("clips"))

@@ -1,0 +1,1 @@
+"""The tests: folders as the rooms of the project, what they share in `support/`."""
