@@ -195,7 +195,7 @@ MOUNTED = """
     import os, sys
     from pathlib import Path
     from index.local.backup import backup, restore
-    from test_index_backup import check_same
+    from tests.index.local.test_backup import check_same
 
     data, copy, new = map(Path, sys.argv[1:])
     assert os.path.ismount(copy) and os.path.ismount(new)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from test_captions_endpoint import ask
 from typer.testing import CliRunner, Result
 
 from tests.support.captions_server import Asked, Raw, completion, serving
 from tests.training.captions.test_annotate import job, run
+from tests.training.captions.test_endpoint import ask
 from training.captions.endpoint import EndpointSettings, EndpointStoppedError
 from training.captions.filter_report import OTHER_REASONS, REASONS, Report
 from training.captions.formats import FormatError, Row, read_rows, write_rows
