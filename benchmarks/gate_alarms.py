@@ -20,8 +20,8 @@ import numpy as np
 from results import ROOT, report
 
 from service.gates.rows import Row, Run, groups_of
-from service.gates.runner import Detail, Earlier, judge_set
-from service.gates.scorer import in_process
+from service.gates.runner import Earlier, judge_set
+from service.gates.scorer import Detail, in_process
 from service.gates.sources import read_cases
 from service.gates.verdict import Gates, Outcome, judge
 
@@ -32,10 +32,10 @@ DRIFTED = {"ben": "pitch", "cora": "rate"}
 
 async def judged(path: Path) -> dict[str, Row]:
     """A set's rows by id."""
-    async with in_process() as client:
+    async with in_process() as scorer:
         run = await judge_set(
             read_cases(path),
-            client,
+            scorer,
             Detail(sentences=False),
             earlier=Earlier({}),
             journal=None,

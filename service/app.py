@@ -31,7 +31,6 @@ from service.api import (
     score,
     search,
 )
-from service.api.deps import Services
 from service.api.failures import install_failure_handlers
 from service.api.openapi import install_openapi
 from service.audio.fetch import Fetcher
@@ -49,6 +48,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import Tracing
 from service.usecases.decode_pool import Decoding
 from service.usecases.open_store import open_store
+from service.usecases.services import Services
 
 logger = logging.getLogger("clsp")
 
@@ -122,8 +122,8 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
                 audio_limits=limits,
                 decoding=Decoding(settings, limits),
                 fetcher=Fetcher.from_settings(settings),
-                jobs=bulk,
             )
+            app.state.jobs = bulk
             metrics.watch(engine)
             await bulk.start()
             settle()

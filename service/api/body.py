@@ -16,7 +16,10 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from service.audio.limits import AudioError
 from service.core.problems import ProblemError, validation_problem
+from service.usecases.clip_embedding import ClipSource
+from service.usecases.services import ModelServices
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -227,3 +230,15 @@ def _refuse_encoded(request: Request) -> None:
     if encoding.lower() != "identity":
         detail = "send the body as it is, without Content-Encoding"
         raise ProblemError("unsupported-media-type", detail, field="Content-Encoding", limit="identity")
+
+
+def uploaded_clip(upload: UploadFile, field: str, services: ModelServices) -> ClipSource:
+    """A file of a multipart body."""
+    most = services.audio_limits.max_bytes
+
+    def read() -> bytes:
+        if (upload.size or 0) > most:  # before it is copied from the spooled file into memory
+            raise AudioError("too_large", f"{upload.size} bytes; at most {most} are accepted", limit=most)
+        return upload.file.read()
+
+    return ClipSource(field, upload.filename, read)

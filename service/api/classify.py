@@ -9,23 +9,17 @@ from fastapi import APIRouter, Depends, Request
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
-from service.api.deps import (
-    ENGINE_CALL,
-    Services,
-    ServicesDep,
-    check_count,
-    check_text,
-    problems,
-    request_body,
-)
+from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json, uploaded_clip
+from service.api.deps import ENGINE_CALL, ServicesDep, problems, request_body
 from service.core.problems import ProblemError
 from service.http.auth import require_read
 from service.schemas import ClassifyRequest, ClassifyResponse, ClipLabels
 from service.schemas.judging import ClassifyOptions, Labels
-from service.usecases.clip_embedding import ClipSource, embed_clips, inline_clip, uploaded_clip
+from service.usecases.checks import check_count, check_text
+from service.usecases.clip_embedding import ClipSource, embed_clips, inline_clip
 from service.usecases.scoring import classify as classify_vectors
 from service.usecases.scoring import match_probability
+from service.usecases.services import Services
 from service.usecases.text_embedding import label_vectors
 
 router = APIRouter(prefix="/v1", tags=["judging"])

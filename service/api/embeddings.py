@@ -10,21 +10,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from numpy.typing import NDArray
 
 from service.api.body import read_json
-from service.api.deps import (
-    ENGINE_CALL,
-    Services,
-    ServicesDep,
-    answer_json,
-    check_count,
-    check_text,
-    problems,
-    request_body,
-)
+from service.api.deps import ENGINE_CALL, ServicesDep, answer_json, problems, request_body
 from service.api.direct import DirectRoute
 from service.core.problems import ProblemError
 from service.http.auth import require_read
 from service.schemas import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
+from service.usecases.checks import check_count, check_text
 from service.usecases.clip_embedding import embed_clips, inline_clip
+from service.usecases.services import Services
 from service.usecases.text_embedding import embed_texts
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=DirectRoute)

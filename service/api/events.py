@@ -10,11 +10,13 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.deps import Services, ServicesDep, problems
+from service.api.deps import JobsDep, ServicesDep, problems
 from service.api.jobs import JOB_CALL, JobPath, shown
 from service.http.auth import require_read
 from service.jobs.errors import JobError
+from service.jobs.manager import Jobs
 from service.jobs.records import Job
+from service.settings import Settings
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -45,6 +47,7 @@ _RETRY_MS: Final = 2000
 async def job_events(
     job_id: JobPath,
     services: ServicesDep,
+    jobs: JobsDep,
     last_event_id: Annotated[
         str | None, Header(max_length=64, description="Id of the last event that was seen; nothing is repeated then.")
     ] = None,
@@ -53,26 +56,26 @@ async def job_events(
 
     It also ends when a request's time is over or the service stops: ask again with `Last-Event-ID`.
     """
-    job = await services.jobs.get(job_id)
+    job = await jobs.get(job_id)
     seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else -1
     if job.ended and job.revision == seen:
         return Response(status_code=204)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(services, job, seen), media_type=_STREAM, headers=headers)
+    return StreamingResponse(_events(jobs, job, seen, services.settings), media_type=_STREAM, headers=headers)
 
 
-async def _events(services: Services, job: Job, seen: int) -> AsyncIterator[str]:
-    end = time.monotonic() + services.settings.request_timeout_s
+async def _events(jobs: Jobs, job: Job, seen: int, settings: Settings) -> AsyncIterator[str]:
+    end = time.monotonic() + settings.request_timeout_s
     yield f"retry: {_RETRY_MS}\n\n"
     while True:
         if job.revision != seen:
             yield _event(job)
             seen = job.revision
-        if job.ended or services.jobs.closing.is_set() or time.monotonic() > end:
+        if job.ended or jobs.closing.is_set() or time.monotonic() > end:
             return
-        silence_s = min(services.settings.events_heartbeat_s, max(0.0, end - time.monotonic()))
+        silence_s = min(settings.events_heartbeat_s, max(0.0, end - time.monotonic()))
         try:
-            changed = await services.jobs.changed(job.id, seen, timeout_s=silence_s)
+            changed = await jobs.changed(job.id, seen, timeout_s=silence_s)
         except JobError:
             return  # half an answer is out; asked again, the service says what is wrong
         if changed is None:
@@ -81,7 +84,7 @@ async def _events(services: Services, job: Job, seen: int) -> AsyncIterator[str]
             job = changed
             if not job.ended:
                 await asyncio.sleep(_LEAST_GAP_S)
-                job = await services.jobs.get(job.id)
+                job = await jobs.get(job.id)
 
 
 def _event(job: Job) -> str:

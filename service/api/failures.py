@@ -1,107 +1,19 @@
-"""What the rooms below raise, said in HTTP: the only place that knows both their errors and ours."""
+"""Answers to what the rooms below raise where a handler lets it through."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from index.errors import (
-    CollectionExists,
-    CollectionNotFound,
-    DimensionMismatch,
-    FilterError,
-    IdentityMismatch,
-    IndexingError,
-    InvalidCursor,
-    InvalidInput,
-    ItemNotFound,
-    MediaNotKept,
-    StorageFailed,
-    StoreClosed,
-    UnknownField,
-)
+from index.errors import IndexingError
 from service.audio.limits import AudioError
-from service.core.problems import ProblemError, answer_problem
-from service.engine import DeadlineExceeded, EngineFailed, Overloaded, WorkerDown
-from service.jobs.errors import JobError, JobsBroken, SourceError, TooManyJobs, UnknownJob, WrongState
-
-RETRY_SOON_S = 1
-RETRY_JOB_S = 30
-
-
-def problem_of_audio(error: AudioError) -> ProblemError:
-    """A refused clip. The field was set by whoever knew where the clip came from."""
-    slug = "audio-too-large" if error.code == "too_large" else "invalid-audio"
-    detail = f"{error.field}: {error.detail}" if error.field else error.detail
-    return ProblemError(slug, detail, field=error.field, limit=error.limit, code=error.code)
-
-
-def problem_of_index(error: IndexingError) -> ProblemError:
-    """A refusal or failure of the index."""
-    detail = str(error)
-    match error:
-        case CollectionNotFound():
-            return ProblemError("unknown-collection", detail, field="collection")
-        case ItemNotFound():
-            return ProblemError("unknown-item", detail, field="id")
-        case MediaNotKept():
-            return ProblemError("no-audio", detail, field="id")
-        case CollectionExists():
-            return ProblemError("conflict", detail, field="collection")
-        case IdentityMismatch():
-            return ProblemError("identity-mismatch", detail, field="identity", limit=error.expected, got=error.got)
-        case DimensionMismatch():
-            return ProblemError("dimension-mismatch", detail, field=error.field, limit=error.expected)
-        case InvalidInput():
-            return ProblemError("invalid-request", detail, field=error.field, limit=error.limit)
-        case FilterError():
-            return ProblemError("invalid-filter", detail, field=error.field)
-        case UnknownField():
-            return ProblemError("unknown-field", detail, field=f"filter.{error.field}", known=error.known)
-        case InvalidCursor():
-            return ProblemError("invalid-cursor", detail, field="cursor")
-        case StorageFailed():
-            return ProblemError("storage-failed", detail, headers={"Retry-After": str(RETRY_SOON_S)})
-        case StoreClosed():
-            return ProblemError("unavailable", detail, headers={"Retry-After": str(RETRY_SOON_S)})
-    raise error  # a new error without an answer is a fault of ours: the middleware logs it and says 500
-
-
-def problem_of_engine(error: Overloaded | DeadlineExceeded | EngineFailed) -> ProblemError:
-    """Work that was not done: too much of it, too late, or the encoder failed."""
-    match error:
-        case Overloaded():
-            retry = str(max(1, math.ceil(error.retry_after_s)))
-            return ProblemError("overloaded", str(error), headers={"Retry-After": retry})
-        case WorkerDown():
-            detail = "the encoder is being brought back; nothing was lost, send the request again"
-            return ProblemError("unavailable", detail, headers={"Retry-After": str(RETRY_SOON_S)})
-        case DeadlineExceeded():
-            return ProblemError("deadline-exceeded", str(error))
-        case _:
-            # Why an encoder failed is for the log, not for the caller.
-            detail = "the encoder failed at this request"
-            return ProblemError("engine-failed", detail, headers={"Retry-After": str(RETRY_SOON_S)})
-
-
-def problem_of_job(error: JobError) -> ProblemError:
-    """What cannot be done with a job, or without its file."""
-    detail = str(error)
-    match error:
-        case SourceError():
-            return ProblemError("invalid-source", detail, field=error.field)
-        case UnknownJob():
-            return ProblemError("unknown-job", detail, field="job_id")
-        case WrongState():
-            return ProblemError("conflict", detail, field="state")
-        case TooManyJobs():
-            return ProblemError("too-many-jobs", detail, limit=error.limit, headers={"Retry-After": str(RETRY_JOB_S)})
-        case JobsBroken():
-            return ProblemError("storage-failed", detail, headers={"Retry-After": str(RETRY_SOON_S)})
-    raise error
+from service.core.problems import answer_problem
+from service.engine import DeadlineExceeded, EngineFailed, Overloaded
+from service.jobs.errors import JobError
+from service.jobs.reasons import problem_of_job
+from service.usecases.failures import problem_of_audio, problem_of_engine, problem_of_index
 
 
 def install_failure_handlers(app: FastAPI) -> None:

@@ -15,23 +15,17 @@ from pydantic import TypeAdapter
 from index.errors import IdentityMismatch
 from index.types import CollectionKind, Limits, MediaBlob, NewItem, NewSegment
 from index.validate import check_item_id, check_metadata
-from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json
-from service.api.deps import (
-    ENGINE_CALL,
-    CollectionPath,
-    Services,
-    ServicesDep,
-    check_count,
-    problems,
-    request_body,
-)
+from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json, uploaded_clip
+from service.api.deps import ENGINE_CALL, CollectionPath, ServicesDep, problems, request_body
 from service.api.items import check_metadata_size
 from service.core.problems import ProblemError
 from service.http.auth import require_write
 from service.schemas import AddedItem, AddItemsRequest, AddItemsResponse, FormMetadata
 from service.schemas import NewItem as RequestedItem
 from service.schemas.items import FileMetadata
-from service.usecases.clip_embedding import ClipSource, EmbeddedClip, embed_clips, inline_clip, uploaded_clip
+from service.usecases.checks import check_count
+from service.usecases.clip_embedding import ClipSource, EmbeddedClip, embed_clips, inline_clip
+from service.usecases.services import Services
 from service.usecases.vectors import unit_vector
 
 router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from service.api.deps import ANY_CALL, Services, ServicesDep, problems
+from service.api.deps import ANY_CALL, ServicesDep, problems
 from service.core.problems import ProblemError
 from service.http.auth import require_read
 from service.schemas import ModelInfo, ModelList
+from service.usecases.services import Services
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

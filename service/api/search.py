@@ -15,20 +15,12 @@ from index.errors import ItemNotFound
 from index.filters import parse_filter
 from index.types import Hit as FoundHit
 from service.api.body import read_json
-from service.api.deps import (
-    ENGINE_CALL,
-    CollectionPath,
-    ServicesDep,
-    answer_json,
-    audio_url,
-    check_count,
-    problems,
-    request_body,
-)
+from service.api.deps import ENGINE_CALL, CollectionPath, ServicesDep, answer_json, audio_url, problems, request_body
 from service.api.direct import DirectRoute
 from service.core.problems import ProblemError
 from service.http.auth import require_read
 from service.schemas import AppliedPart, Hit, SearchRequest, SearchResponse, Segment
+from service.usecases.checks import check_count
 from service.usecases.diversity import diversify
 from service.usecases.query import MixedQuery, mix
 

@@ -88,7 +88,7 @@ def score(
     from model_export.bundle import BundleError
     from service.gates.command import Options, run_score
     from service.gates.rows import RowsError
-    from service.gates.runner import Detail
+    from service.gates.scorer import Detail
     from service.gates.sources import SourceError
     from service.gates.verdict import Gates
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from clsp_client import AUDIO_SUFFIXES, AsyncClient
+from clsp_client import AUDIO_SUFFIXES
 from service.gates.report.junit import junit
 from service.gates.report.page import page, worst_rows
 from service.gates.report.sound import Sound, read_sound
 from service.gates.report.terminal import summary
 from service.gates.rows import Case, Row, Run, Unjudged, dump, read_rows, write_rows
-from service.gates.runner import Detail, Earlier, judge_set, read_earlier
-from service.gates.scorer import in_process, remote
+from service.gates.runner import Earlier, judge_set, read_earlier
+from service.gates.scorer import Detail, Scorer, in_process, remote
 from service.gates.sources import ONE_GROUP, SourceError, read_cases
 from service.gates.verdict import Gates, Verdict, judge
 
@@ -83,11 +83,11 @@ async def run_score(options: Options, on_progress: Callable[[int, int], None]) -
         on_progress(finished, len(cases))
 
     on_progress(0, len(cases))
-    async with _connect(options) as client:
-        scoring = (await client.models())[0].get("scoring")  # a service of before has none
+    async with _connect(options) as scorer:
+        scoring = scorer.scoring
         run = await judge_set(
             cases,
-            client,
+            scorer,
             options.detail,
             earlier=_earlier(options, scoring),
             journal=None if options.out is None else options.out / PARTIAL,
@@ -120,7 +120,7 @@ def _cases(options: Options) -> list[Case]:
     return read_cases(source, audio_root=options.audio_root)
 
 
-def _connect(options: Options) -> AbstractAsyncContextManager[AsyncClient]:
+def _connect(options: Options) -> AbstractAsyncContextManager[Scorer]:
     if options.url:
         return remote(options.url, options.api_key, patience_s=options.patience_s)
     return in_process(options.bundle)

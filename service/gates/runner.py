@@ -6,25 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from clsp_client import AsyncClient, ProblemError
 from service.gates.rows import Case, Row, Run, Unjudged, dump, lines_of, load_row, row_of_answer
+from service.gates.scorer import ClipRefusedError, Detail, Scorer
 
-_CLIP_STATUSES = frozenset({413, 415, 422, 504})
-"""Refusals that are about one clip; any other would meet every clip, and ends the run."""
 SHA256_CHARS = 16
-
-
-@dataclass(frozen=True)
-class Detail:
-    """What is asked of each clip beside its score; a run is resumed only with the same."""
-
-    attributes: bool = True
-    sentences: bool = True
-    window_s: float | None = None
-    hop_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,7 @@ def read_earlier(paths: Iterable[Path]) -> Earlier:
 
 async def judge_set(
     cases: Sequence[Case],
-    client: AsyncClient,
+    scorer: Scorer,
     detail: Detail,
     *,
     earlier: Earlier,
@@ -68,13 +56,12 @@ async def judge_set(
     Each row is appended to `journal` as soon as it is there. A clip that is missing, unreadable or refused becomes an
     Unjudged with the reason. Raises ClspError when the service goes away or refuses every clip alike.
     """
-    identity = (await client.models())[0]["identity"]
     done: dict[str, Row | Unjudged] = {}
     free = asyncio.Semaphore(in_flight)
 
     async def work(case: Case) -> None:
         async with free:
-            found = await _judge(case, client, detail, earlier, identity)
+            found = await _judge(case, scorer, detail, earlier)
         done[case.id] = found
         if journal is not None and isinstance(found, Row):
             with journal.open("a", encoding="utf-8") as file:
@@ -97,21 +84,19 @@ async def judge_set(
     return run
 
 
-async def _judge(case: Case, client: AsyncClient, detail: Detail, earlier: Earlier, identity: str) -> Row | Unjudged:
+async def _judge(case: Case, scorer: Scorer, detail: Detail, earlier: Earlier) -> Row | Unjudged:
     try:
         data = await asyncio.to_thread(case.audio.read_bytes)
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         return _unjudged(case, getattr(error, "strerror", None) or str(error))
     sha256 = hashlib.sha256(data).hexdigest()[:SHA256_CHARS]
-    known = earlier.find(case, sha256, identity)
+    known = earlier.find(case, sha256, scorer.identity)
     if known is not None:
         return Row(**{**vars(known), "group": case.group, "audio": case.shown})
     try:
-        answer = await client.score([(data, case.caption)], curve=True, **asdict(detail))
-    except ProblemError as error:
-        if error.status not in _CLIP_STATUSES:
-            raise
-        return _unjudged(case, error.detail or error.title)
+        answer = await scorer.score(data, case.caption, detail)
+    except ClipRefusedError as error:
+        return _unjudged(case, str(error))
     return row_of_answer(case, sha256, answer)
 
 

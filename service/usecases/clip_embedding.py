@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.datastructures import UploadFile
-
-from service.api.deps import Services
 from service.audio.data_uri import parse_data_uri
 from service.audio.decode import MEDIA_TYPES, Clip
 from service.audio.fetch import is_url
@@ -17,6 +14,7 @@ from service.audio.limits import AudioError
 from service.core.problems import ProblemError
 from service.engine import ClipResult
 from service.usecases.curves import CurvePolicy, CurvesRoom, curve_ranges, embed_curve
+from service.usecases.services import ModelServices
 
 CLIPS_IN_FLIGHT: Final = 4
 """Clips of one request between decoding and encoding: the encoder stays fed, decoded audio stays bounded."""
@@ -47,19 +45,7 @@ class EmbeddedClip:
     curve: ClipResult | None = None
 
 
-def uploaded_clip(upload: UploadFile, field: str, services: Services) -> ClipSource:
-    """A file of a multipart body."""
-    most = services.audio_limits.max_bytes
-
-    def read() -> bytes:
-        if (upload.size or 0) > most:  # before it is copied from the spooled file into memory
-            raise AudioError("too_large", f"{upload.size} bytes; at most {most} are accepted", limit=most)
-        return upload.file.read()
-
-    return ClipSource(field, upload.filename, read)
-
-
-def inline_clip(uri: str, field: str, services: Services, *, filename: str | None = None) -> ClipSource:
+def inline_clip(uri: str, field: str, services: ModelServices, *, filename: str | None = None) -> ClipSource:
     """Audio of a JSON body: a data URI, or an address to fetch it from where the operator allows that."""
     if is_url(uri):
         return ClipSource(field, filename, lambda: services.fetcher.fetch(uri), remote=True)
@@ -68,7 +54,7 @@ def inline_clip(uri: str, field: str, services: Services, *, filename: str | Non
 
 
 async def embed_clips(
-    services: Services,
+    services: ModelServices,
     sources: Sequence[ClipSource],
     *,
     deadline: float,
@@ -126,7 +112,7 @@ async def embed_clips(
             task.cancel()
 
 
-async def _decode(services: Services, source: ClipSource, deadline: float, *, bulk: bool) -> tuple[Clip, bytes]:
+async def _decode(services: ModelServices, source: ClipSource, deadline: float, *, bulk: bool) -> tuple[Clip, bytes]:
     with services.metrics.stage("decode"):
         try:
             clip, data = await services.decoding.decode(source.read, deadline=deadline, remote=source.remote, bulk=bulk)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.windows import plan_windows
-from service.api.deps import Services
 from service.core.problems import ProblemError
 from service.engine import ClipResult
 from service.schemas import ScoreOptions
+from service.usecases.services import ModelServices
 
 SENTENCE_WINDOW_S = 3.0
 """Long enough for the encoder to hear a style, short enough to place a change."""
@@ -26,7 +26,7 @@ class CurvePolicy:
     hop_s: float
 
 
-def curve_policy(services: Services, options: ScoreOptions, sentences: int) -> CurvePolicy | None:
+def curve_policy(services: ModelServices, options: ScoreOptions, sentences: int) -> CurvePolicy | None:
     """The windows for a caption of so many sentences; None where the model's own will do. Raises ProblemError."""
     manifest = services.engine.manifest
     window_s, hop_s = options.window_s, options.hop_s
@@ -41,7 +41,7 @@ def curve_policy(services: Services, options: ScoreOptions, sentences: int) -> C
     return CurvePolicy(window_s, window_s / HOPS_A_WINDOW if hop_s is None else hop_s)
 
 
-def curve_ranges(services: Services, samples: int, policy: CurvePolicy, field: str) -> list[tuple[int, int]]:
+def curve_ranges(services: ModelServices, samples: int, policy: CurvePolicy, field: str) -> list[tuple[int, int]]:
     """The policy's windows of a decoded clip of so many samples. Raises ProblemError when they are too many."""
     manifest, most = services.engine.manifest, services.settings.max_curve_points
     rate = manifest.sample_rate
@@ -58,7 +58,7 @@ class CurvesRoom:
     One that could not would be refused on an idle service too, and its caller would come again for ever.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: ModelServices) -> None:
         self._engine = services.engine
         self._windowed_s = 0.0
 
@@ -73,7 +73,7 @@ class CurvesRoom:
 
 
 async def embed_curve(
-    services: Services,
+    services: ModelServices,
     samples: NDArray[np.float32],
     whole: ClipResult,
     ranges: list[tuple[int, int]],

@@ -13,12 +13,13 @@ from index.errors import IdentityMismatch, ItemNotFound
 from index.types import CollectionKind
 from model_export.bundle import MatchMap
 from model_export.windows import pool_windows
-from service.api.deps import Services, check_text
 from service.core.problems import ProblemError
 from service.schemas import QueryPart
 from service.style.subspace import in_style, style_basis, style_texts
+from service.usecases.checks import check_text
 from service.usecases.clip_embedding import embed_clips, inline_clip
 from service.usecases.scoring import combine_query, cosine, match_probability
+from service.usecases.services import Services
 from service.usecases.text_embedding import embed_texts
 from service.usecases.vectors import unit_vector
 

@@ -9,7 +9,6 @@ import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.deps import Services
 from service.core.problems import ProblemError
 from service.engine import ClipResult
 from service.schemas import AttributeScore, ScoreOptions, Segment, SentenceScore, TurnScore
@@ -18,6 +17,7 @@ from service.style.drill import FamilyCosines, judge_claims
 from service.style.lexicon import BY_NAME
 from service.style.moments import Sentence, find_turns, holds, spans, split_caption
 from service.usecases.scoring import cosine, match_probability
+from service.usecases.services import ModelServices
 from service.usecases.text_embedding import LabelVectors, embed_texts, label_vectors
 
 Vectors = NDArray[np.float32]
@@ -36,7 +36,7 @@ class CaptionParts:
 
 
 async def read_captions(
-    services: Services, captions: Sequence[str], options: ScoreOptions, field: str, deadline: float
+    services: ModelServices, captions: Sequence[str], options: ScoreOptions, field: str, deadline: float
 ) -> list[CaptionParts]:
     """Take captions apart as far as `options` ask, each distinct one once; `field` names one by its position.
 
@@ -50,7 +50,7 @@ async def read_captions(
 
 
 async def _read_caption(
-    services: Services, caption: str, options: ScoreOptions, field: str, deadline: float
+    services: ModelServices, caption: str, options: ScoreOptions, field: str, deadline: float
 ) -> CaptionParts:
     empty = np.zeros((0, services.engine.manifest.embedding_dim), np.float32)
     if not (options.sentences or options.attributes):
@@ -78,7 +78,7 @@ def _take_apart(caption: str, into_sentences: bool) -> tuple[list[Claim], str, l
 
 
 def score_sentences(
-    services: Services, parts: CaptionParts, whole: Vectors, curve: ClipResult
+    services: ModelServices, parts: CaptionParts, whole: Vectors, curve: ClipResult
 ) -> tuple[list[SentenceScore], list[TurnScore]]:
     """Each sentence over the curve's windows, and when one gives way to the next."""
     if not parts.sentences:
@@ -104,7 +104,7 @@ def score_sentences(
 
 
 def score_attributes(
-    services: Services, parts: CaptionParts, whole: Vectors, curve: ClipResult
+    services: ModelServices, parts: CaptionParts, whole: Vectors, curve: ClipResult
 ) -> list[AttributeScore]:
     """Each claim against its opposites, the least fitting first."""
     cosines = {

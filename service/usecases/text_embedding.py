@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.deps import Services
 from service.engine import TextResult
 from service.usecases.scoring import label_vector
+from service.usecases.services import ModelServices
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LabelVectors:
     truncated: list[str]
 
 
-async def embed_texts(services: Services, texts: Sequence[str], deadline: float) -> TextResult:
+async def embed_texts(services: ModelServices, texts: Sequence[str], deadline: float) -> TextResult:
     """Embed texts, measured. Raises the engine's errors."""
     with services.metrics.stage("encode"):
         found = await services.engine.embed_texts(texts, deadline=deadline)
@@ -30,7 +30,7 @@ async def embed_texts(services: Services, texts: Sequence[str], deadline: float)
     return found
 
 
-async def label_vectors(services: Services, prompts: Mapping[str, Sequence[str]], deadline: float) -> LabelVectors:
+async def label_vectors(services: ModelServices, prompts: Mapping[str, Sequence[str]], deadline: float) -> LabelVectors:
     """A vector for each label, from its prompts. Raises the engine's errors."""
     flat = [(label, text) for label, texts in prompts.items() for text in texts]
     result = await embed_texts(services, [text for _, text in flat], deadline)
@@ -44,6 +44,6 @@ async def label_vectors(services: Services, prompts: Mapping[str, Sequence[str]]
     )
 
 
-async def reference_vectors(services: Services, deadline: float) -> NDArray[np.float32]:
+async def reference_vectors(services: ModelServices, deadline: float) -> NDArray[np.float32]:
     """The bundle's reference captions as vectors [n, D]. The engine's cache makes all calls but the first cheap."""
     return (await embed_texts(services, services.engine.manifest.reference_captions, deadline)).vectors

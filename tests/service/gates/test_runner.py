@@ -12,7 +12,8 @@ import pytest
 
 from clsp_client import AsyncClient, ProblemError, RetryPolicy, UnreachableError
 from service.gates.rows import Case, Row, Run, Unjudged, dump, load_row, read_rows
-from service.gates.runner import Detail, Earlier, judge_set, read_earlier
+from service.gates.runner import Earlier, judge_set, read_earlier
+from service.gates.scorer import Detail, RemoteScorer, in_process
 from tests.support.paths import LIBRARY
 
 PLAIN = Detail(attributes=False, sentences=False)
@@ -31,7 +32,7 @@ def judged(
         async with AsyncClient(url, retry=RetryPolicy(patience_s=5, connection_retries=0)) as client:
             return await judge_set(
                 cases,
-                client,
+                RemoteScorer(client, dict((await client.models())[0])),
                 detail,
                 earlier=earlier or Earlier({}),
                 journal=journal,
@@ -131,3 +132,21 @@ def test_a_refusal_of_every_clip_ends_the_run(serve: Any, data_dir: Path) -> Non
     with serve(data_dir=data_dir, api_keys=[key]) as own, pytest.raises(ProblemError) as refused:
         judged(own.url, [case("man-us-low.ogg")])
     assert refused.value.status == 401
+
+
+def test_scores_without_a_service_are_the_same_to_the_bit(server: Any) -> None:
+    cases = [case(name, "A man whispers, and then suddenly speaks loudly.") for name in NAMES]
+    detail = Detail(window_s=4.0)
+
+    async def here() -> Run:
+        async with in_process() as scorer:
+            return await judge_set(
+                cases, scorer, detail, earlier=Earlier({}), journal=None, in_flight=3, on_done=lambda _: None
+            )
+
+    alone, (there, _) = asyncio.run(here()), judged(server.url, cases, detail)
+    assert alone.rows == there.rows
+    assert alone.unjudged == there.unjudged and len(alone.unjudged) == 1
+
+
+NAMES = ["man-whisper-then-loud.ogg", "man-gb-low.mp3", "woman-us-plain.ogg", "README.md"]
