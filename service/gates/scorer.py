@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NO_DEADLINE_S = 24 * 3600.0
 _CLIP_STATUSES: Final = frozenset({413, 415, 422, 504})
 """Refusals that are about one clip; any other would meet every clip."""
+_PLACE: Final = "pairs[0]."
+"""Where the clip stands in its request, which says nothing to whoever reads a report of files."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,7 @@ class LocalScorer:
 def _of_one_clip(error: ProblemError) -> ClipRefusedError | ProblemError:
     if error.status not in _CLIP_STATUSES:
         return error
-    # Where in a request the clip stood says nothing to whoever reads a report of files.
-    return ClipRefusedError((error.detail or error.title).removeprefix(f"{error.problem.get('field')}: "))
+    return ClipRefusedError((error.detail or error.title).removeprefix(_PLACE))
 
 
 @asynccontextmanager

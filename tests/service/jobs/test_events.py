@@ -79,7 +79,7 @@ def test_a_stream_goes_on_where_it_broke_off_and_ends_when_the_service_stops(own
         stream = events(response)
         assert next(stream) == {"retry": "2000"}
         assert "comment" in next(stream), "nothing is told twice"
-        own.app.state.services.jobs.close_streams()
+        own.app.state.jobs.close_streams()
         for event in stream:
             assert "comment" in event
     go.set()

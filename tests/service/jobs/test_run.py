@@ -81,7 +81,7 @@ def test_a_job_runs_though_its_caller_hung_up_while_it_was_written_down(
     with serve(data_dir=data_dir, ingest_roots=[tmp_path / "lib"]) as own:
         own.client.put("/v1/collections/voices").raise_for_status()
         written, go = threading.Event(), threading.Event()
-        jobs = own.app.state.services.jobs._jobs
+        jobs = own.app.state.jobs._jobs
         create = jobs.create
 
         def slow(**source: Any) -> object:
@@ -160,7 +160,7 @@ def test_a_stop_leaves_the_job_to_the_next_start(serve: Serve, data_dir: Path, t
         assert waits.wait(60)
         stored = until(own.client, job, lambda now: now["added"] > 0)["added"]
         # The encoder is let go when the jobs have been told to stop.
-        jobs = own.app.state.services.jobs
+        jobs = own.app.state.jobs
         jobs_stop = jobs.stop
 
         async def stop() -> None:
@@ -209,7 +209,7 @@ def test_what_was_stored_but_not_struck_off_is_counted_once(serve: Serve, data_d
     """The moment between the catalog's commit and the job's, as a kill there would leave it."""
     clips(tmp_path / "lib", 5)
     with serve(data_dir=data_dir, ingest_roots=[tmp_path / "lib"]) as own:
-        store: JobStore = own.app.state.services.jobs._jobs
+        store: JobStore = own.app.state.jobs._jobs
         advance = store.advance
 
         def fail(*_: object) -> None:
