@@ -94,12 +94,14 @@ class Store(Protocol):
         min_score: float | None = None,
         exclude_ids: Sequence[str] = (),
         effort: int | None = None,
+        with_vectors: bool = False,
     ) -> list[Hit]:
         """The up to `top_k` distinct items nearest to query [D] (unit), each by its best segment; ties by id.
 
         Args:
             effort: how many inverted lists an approximate index probes for this search; None for what it was tuned
                 to. Scores are exact either way; a small effort may miss hits. Exact indexes ignore it.
+            with_vectors: each hit carries the vector [D] of its best segment, of the same moment as its score.
 
         Raises:
             DimensionMismatch, InvalidInput: query or top_k.

@@ -75,6 +75,10 @@ class InvalidInput(IndexingError):
         self.limit = limit
 
 
+class MetadataTooLarge(InvalidInput):
+    """An item's metadata takes more bytes as JSON than the store allows."""
+
+
 class InvalidName(InvalidInput):
     """A collection's name or an item's id that could not be addressed later."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ class Limits:
         max_field_chars: characters of a field's name.
         max_text_chars: characters of one metadata string.
         max_list: elements of one metadata list.
+        max_metadata_bytes: bytes of an item's metadata, as compact JSON in UTF-8.
         max_segments: segments (windows) an item.
         max_top_k: hits a search may ask for.
         max_page: items a listing may return at once.
@@ -35,6 +36,7 @@ class Limits:
     max_field_chars: int = 128
     max_text_chars: int = 8192
     max_list: int = 256
+    max_metadata_bytes: int = 16 * 1024
     max_segments: int = 100_000
     max_top_k: int = 10_000
     max_page: int = 10_000
@@ -98,7 +100,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Hit:
-    """An item found, with its best segment's cosine (`score`, -1 to 1) and place in seconds."""
+    """An item found, with its best segment's cosine (`score`, -1 to 1) and place in seconds.
+
+    `vector`: [D] of that segment, where the search asked for it.
+    """
 
     item_id: str
     score: float
@@ -108,6 +113,7 @@ class Hit:
     metadata: dict[str, JsonValue]
     filename: str | None
     has_media: bool
+    vector: Vector | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from index.errors import DimensionMismatch, IdentityMismatch, InvalidInput, InvalidName
+from index.errors import DimensionMismatch, IdentityMismatch, InvalidInput, InvalidName, MetadataTooLarge
 from index.types import JsonScalar, JsonValue, Limits, NewItem, NewSegment, Vector
 
 MAX_ID_CHARS = 256
@@ -96,7 +97,10 @@ def check_count(value: int, field: str, most: int) -> int:
 
 
 def check_metadata(metadata: Mapping[str, Any], limits: Limits, field: str = "metadata") -> dict[str, JsonValue]:
-    """Return a copy of `metadata` of exactly the JSON kinds that filters know; raise InvalidInput otherwise."""
+    """Return a copy of `metadata` of exactly the JSON kinds that filters know.
+
+    Raises InvalidInput, MetadataTooLarge among them.
+    """
     if not isinstance(metadata, Mapping):
         raise InvalidInput(field, "must be an object")
     if len(metadata) > limits.max_fields:
@@ -109,6 +113,10 @@ def check_metadata(metadata: Mapping[str, Any], limits: Limits, field: str = "me
         if name in RESERVED_FIELDS:
             raise InvalidInput(f"{field}.{name}", "this name is reserved by the filter language")
         checked[name] = _check_value(value, f"{field}.{name}", limits)
+    size = len(json.dumps(checked, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > limits.max_metadata_bytes:
+        most = limits.max_metadata_bytes
+        raise MetadataTooLarge(field, f"{size} bytes of JSON; at most {most} are accepted", most)
     return checked
 
 
@@ -116,11 +124,6 @@ def patched_metadata(old: Mapping[str, Any], patch: Mapping[str, Any], limits: L
     """`old` with `patch` merged into it (RFC 7396: null removes), checked as `check_metadata` does."""
     merged = {**old, **patch}
     return check_metadata({name: one for name, one in merged.items() if patch.get(name, "") is not None}, limits)
-
-
-def metadata_patch(old: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What `patched_metadata` needs to make `wanted` of `old`: its fields, and null for those that it lacks."""
-    return {**dict.fromkeys(old.keys() - wanted.keys()), **wanted}
 
 
 def _check_value(value: Any, field: str, limits: Limits) -> JsonValue:

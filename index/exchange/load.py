@@ -9,8 +9,8 @@ from pathlib import Path
 from index.backend import Store
 from index.errors import IdentityMismatch, InvalidInput
 from index.exchange import parquet
+from index.reconcile import metadata_patch, reconcile
 from index.types import Item, NewItem
-from index.validate import metadata_patch
 
 
 @dataclass
@@ -69,13 +69,12 @@ def _load(
     relabelled: list[NewItem] = []
     for item in items:
         old = stored.get(item.id)
-        if old is None:
-            fresh.append(item)
-            continue
-        labelled = item if item.metadata else replace(item, metadata=old.metadata)
-        if old.content_sha256 != item.content_sha256:
+        known = None if old is None else (old.content_sha256, old.metadata)
+        decision = reconcile(known, item.content_sha256, item.metadata or None)
+        labelled = replace(item, metadata=decision.metadata)
+        if decision.new_content:
             fresh.append(labelled)
-        elif labelled.metadata != old.metadata:
+        elif decision.outcome == "relabelled":
             relabelled.append(labelled)
     # Written anew in one go, since a backend may take as long for one edit; but a shard holds no audio to keep.
     edited = [item for item in relabelled if stored[item.id].has_media]

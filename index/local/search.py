@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from index.ann.collection_index import CollectionIndex
 from index.ann.flat import Scores
 from index.local.catalog import read_items
 from index.local.filter_cache import Wanted
-from index.local.segments import SegmentRow, segment_rows, segments_with_vectors
+from index.local.segments import SegmentRow, segment_rows, segments_with_vectors, vectors_of
 from index.types import Hit, Vector
 
 # Fetch this many segments a wanted item first, then grow by this factor until there are enough distinct items.
@@ -30,6 +31,7 @@ def best_hits(
     top_k: int,
     min_score: float | None,
     effort: int = 0,
+    with_vectors: bool = False,
 ) -> list[Hit]:
     """Up to `top_k` items by their best segment's cosine to query [D], ties by id.
 
@@ -41,7 +43,8 @@ def best_hits(
         ranked = _exact(connection, index, query, wanted, top_k, min_score)
     else:
         ranked = _approximate(connection, index, query, wanted, top_k, min_score, effort)
-    return _hits(connection, ranked, top_k, min_score)
+    hits = _hits(connection, ranked, top_k, min_score)
+    return _with_vectors(connection, hits, index.dim) if with_vectors else [hit for _, hit in hits]
 
 
 def _exact(
@@ -131,7 +134,8 @@ def _best_of_each(scores: Sequence[float], keys: Sequence[int], rows: dict[int, 
     return sorted(best.values(), key=lambda one: -one[0])
 
 
-def _hits(connection: sqlite3.Connection, ranked: Ranked, top_k: int, min_score: float | None) -> list[Hit]:
+def _hits(connection: sqlite3.Connection, ranked: Ranked, top_k: int, min_score: float | None) -> list[tuple[int, Hit]]:
+    """Hits in order, each with the key of its segment."""
     if len(ranked) > top_k:
         last = ranked[top_k - 1][0]
         ranked = [one for one in ranked if one[0] >= last]
@@ -139,16 +143,25 @@ def _hits(connection: sqlite3.Connection, ranked: Ranked, top_k: int, min_score:
         ranked = [one for one in ranked if one[0] >= min_score]
     items = read_items(connection, [row.item for _, row in ranked])
     hits = [
-        Hit(
-            item_id=items[row.item].id,
-            score=score,
-            start_s=row.start_s,
-            end_s=row.end_s,
-            duration_s=items[row.item].duration_s,
-            metadata=items[row.item].metadata,
-            filename=items[row.item].filename,
-            has_media=items[row.item].has_media,
+        (
+            row.key,
+            Hit(
+                item_id=items[row.item].id,
+                score=score,
+                start_s=row.start_s,
+                end_s=row.end_s,
+                duration_s=items[row.item].duration_s,
+                metadata=items[row.item].metadata,
+                filename=items[row.item].filename,
+                has_media=items[row.item].has_media,
+            ),
         )
         for score, row in ranked
     ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.item_id))[:top_k]
+    return sorted(hits, key=lambda one: (-one[1].score, one[1].item_id))[:top_k]
+
+
+def _with_vectors(connection: sqlite3.Connection, hits: Sequence[tuple[int, Hit]], dim: int) -> list[Hit]:
+    keys, vectors = vectors_of(connection, np.array([key for key, _ in hits], np.int64), dim)
+    row_of = {key: row for row, key in enumerate(keys.tolist())}
+    return [replace(hit, vector=vectors[row_of[key]]) for key, hit in hits]

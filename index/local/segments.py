@@ -20,8 +20,9 @@ _STORED = np.dtype("<f4")
 
 @dataclass(frozen=True)
 class SegmentRow:
-    """A segment: its item's key, and its place in the clip in seconds."""
+    """A segment: its key, its item's key, and its place in the clip in seconds."""
 
+    key: int
     item: int
     start_s: float
     end_s: float
@@ -50,7 +51,7 @@ def remove_segments(connection: sqlite3.Connection, item: int) -> list[int]:
 def segment_rows(connection: sqlite3.Connection, keys: Iterable[int]) -> dict[int, SegmentRow]:
     """Segments by key."""
     sql = "SELECT pk, item, start_s, end_s FROM segments WHERE pk IN (SELECT value FROM json_each(?))"
-    return {row[0]: SegmentRow(*row[1:]) for row in connection.execute(sql, (json.dumps(list(keys)),))}
+    return {row[0]: SegmentRow(*row) for row in connection.execute(sql, (json.dumps(list(keys)),))}
 
 
 def segments_with_vectors(
@@ -61,7 +62,7 @@ def segments_with_vectors(
     rows = connection.execute(sql, (json.dumps(list(keys)),)).fetchall()
     return (
         [row[0] for row in rows],
-        {row[0]: SegmentRow(*row[1:4]) for row in rows},
+        {row[0]: SegmentRow(*row[:4]) for row in rows},
         _matrix([row[4] for row in rows], dim),
     )
 

@@ -249,6 +249,7 @@ class LocalStore:
         min_score: float | None = None,
         exclude_ids: Sequence[str] = (),
         effort: int | None = None,
+        with_vectors: bool = False,
     ) -> list[Hit]:
         check_count(top_k, "top_k", self._limits.max_top_k)
         # Commits happen under the same lock, so the snapshot taken inside it is of the same moment as the index.
@@ -256,7 +257,16 @@ class LocalStore:
             row, index = self._mirror.get(name)
             searched = check_vector(query, row.dim, "query")
             wanted = self._matcher.wanted(connection, row.pk, index, where, [*filter(is_item_id, exclude_ids)])
-            return best_hits(connection, index, searched, wanted, top_k=top_k, min_score=min_score, effort=effort or 0)
+            return best_hits(
+                connection,
+                index,
+                searched,
+                wanted,
+                top_k=top_k,
+                min_score=min_score,
+                effort=effort or 0,
+                with_vectors=with_vectors,
+            )
 
     def _stage(self, item: NewItem, staged: list[StagedMedia]) -> StagedMedia | None:
         if item.media is None or not self._keep_media:

@@ -231,6 +231,7 @@ class MilvusStore:
         min_score: float | None = None,
         exclude_ids: Sequence[str] = (),
         effort: int | None = None,
+        with_vectors: bool = False,
     ) -> list[Hit]:
         with self._call():
             check_count(top_k, "top_k", self._limits.max_top_k)
@@ -244,6 +245,7 @@ class MilvusStore:
                     min_score=min_score,
                     exclude_ids=[*filter(is_item_id, exclude_ids)],
                     effort=effort,
+                    with_vectors=with_vectors,
                 )
 
     def _patched(self, home: Home, old: Version, patch: Mapping[str, Any]) -> NewItem:

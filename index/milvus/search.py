@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from index.filters import Filter
 from index.milvus.connection import MAX_HITS, Link
@@ -12,7 +15,7 @@ from index.milvus.reads import Home, Pass, Reads, TooLateError
 from index.milvus.rows import Row, hex_id, key, text_id, to_expression
 from index.types import Hit, Vector
 
-_PLACE = ("item", "owner", "txn", "made", "start_s", "end_s")
+_PLACE = ("item", "owner", "ordinal", "txn", "made", "start_s", "end_s")
 _KEYS = 500
 # Fetch this many segments a wanted item first, then grow by this factor until there are enough distinct items.
 _SEGMENTS_PER_ITEM = 4
@@ -35,6 +38,7 @@ class Search:
         min_score: float | None,
         exclude_ids: Sequence[str],
         effort: int | None,
+        with_vectors: bool,
     ) -> list[Hit]:
         """As `index.backend.Store.search`, for a checked query [D]."""
 
@@ -51,8 +55,15 @@ class Search:
             ranked = [row for row in ranked if min_score is None or row["score"] >= min_score]
             # By id, and with what is shown only for those that are: metadata can be large.
             ranked = sorted(ranked, key=lambda row: (-row["score"], row["item"]))[:top_k]
-            shown = self._infos(home, ranked)
-            return [_hit(row, shown[row["owner"]]) for row in ranked]
+            shown = self._unchanging(home, {key(row["item"], row["owner"], 0): row for row in ranked}, "info")
+            hits = [_hit(row, json.loads(shown[key(row["item"], row["owner"], 0)])) for row in ranked]
+            if not with_vectors:
+                return hits
+            keys = [key(row["item"], row["owner"], row["ordinal"]) for row in ranked]
+            vectors = self._unchanging(home, keys, "vector")
+            return [
+                replace(hit, vector=np.asarray(vectors[one], np.float32)) for hit, one in zip(hits, keys, strict=True)
+            ]
 
         return self._reads.at_once(home, found)
 
@@ -92,17 +103,18 @@ class Search:
             ranked += certain
             excluded |= {row["item"] for row in certain}
 
-    def _infos(self, home: Home, rows: Sequence[Row]) -> dict[int, dict[str, Any]]:
-        found: dict[int, dict[str, Any]] = {}
-        for start in range(0, len(rows), _KEYS):
-            # What is shown of a version never changes: it may be read without a wait, unless it is too new for that.
+    def _unchanging(self, home: Home, keys: Iterable[str], field: str) -> dict[str, Any]:
+        """A field of rows by primary key. What a version's rows hold never changes: it may be read without a wait,
+        unless it is too new for that. Raises TooLateError where a row is gone."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Any] = {}
+        for start in range(0, len(wanted), _KEYS):
             for now in (False, True):
-                wanted = [row for row in rows[start : start + _KEYS] if row["owner"] not in found]
-                if wanted:
-                    keys = [key(row["item"], row["owner"], 0) for row in wanted]
-                    heads = self._link.find(home.name, f"pk in {json.dumps(keys)}", ("owner", "info"), now=now)
-                    found.update({row["owner"]: json.loads(row["info"]) for row in heads})
-        if any(row["owner"] not in found for row in rows):
+                part = [one for one in wanted[start : start + _KEYS] if one not in found]
+                if part:
+                    rows = self._link.find(home.name, f"pk in {json.dumps(part)}", ("pk", field), now=now)
+                    found.update({row["pk"]: row[field] for row in rows})
+        if len(found) < len(wanted):
             raise TooLateError
         return found
 

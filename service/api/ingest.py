@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 from fastapi import APIRouter, Depends, Request
 from pydantic import TypeAdapter
 
 from index.errors import IdentityMismatch
-from index.types import CollectionKind, Limits, MediaBlob, NewItem, NewSegment
+from index.types import CollectionKind, MediaBlob, NewItem, NewSegment
 from index.validate import check_item_id, check_metadata
 from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json, uploaded_clip
 from service.api.deps import ENGINE_CALL, CollectionPath, ServicesDep, problems, request_body
-from service.api.items import check_metadata_size
 from service.core.problems import ProblemError
 from service.http.auth import require_write
 from service.schemas import AddedItem, AddItemsRequest, AddItemsResponse, FormMetadata
@@ -25,6 +23,8 @@ from service.schemas import NewItem as RequestedItem
 from service.schemas.items import FileMetadata
 from service.usecases.checks import check_count
 from service.usecases.clip_embedding import ClipSource, EmbeddedClip, embed_clips, inline_clip
+from service.usecases.item_builder import clip_item
+from service.usecases.open_store import store_limits
 from service.usecases.services import Services
 from service.usecases.vectors import unit_vector
 
@@ -168,11 +168,11 @@ async def _add(
 
 def _check(services: Services, wanted: Sequence[_Wanted]) -> None:
     _check_distinct(wanted, [one.id for one in wanted])
+    limits = store_limits(services.settings)
     for one in wanted:
         if one.id is not None:
             check_item_id(one.id, f"{one.field}.id")
-        check_metadata_size(one.metadata, one.metadata_field, services.settings)
-        check_metadata(one.metadata, Limits(), one.metadata_field)
+        check_metadata(one.metadata, limits, one.metadata_field)
 
 
 def _check_distinct(wanted: Sequence[_Wanted], ids: Sequence[str | None]) -> None:
@@ -206,13 +206,10 @@ def _given_item(wanted: _Wanted, info: CollectionKind) -> NewItem:
 
 
 def _clip_item(wanted: _Wanted, clip: EmbeddedClip) -> NewItem:
-    segments = [
-        NewSegment(start_s, end_s, np.asarray(vector, np.float32))
-        for (start_s, end_s), vector in zip(clip.result.windows, clip.result.vectors, strict=True)
-    ]
-    return NewItem(
-        id=wanted.id or clip.sha256[:16],
-        segments=segments,
+    return clip_item(
+        wanted.id or clip.sha256[:16],
+        clip.result.windows,
+        clip.result.vectors,
         metadata=wanted.metadata,
         duration_s=clip.duration_s,
         content_sha256=clip.sha256,

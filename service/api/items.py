@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Annotated, Any, Final
 
@@ -26,7 +25,6 @@ from service.api.playback import AudioResponse
 from service.core.problems import ProblemError
 from service.http.auth import require_read, require_write
 from service.schemas import Item, ItemPage, PatchItemRequest
-from service.settings import Settings
 
 router = APIRouter(prefix="/v1/collections/{collection}/items", tags=["items"])
 
@@ -48,14 +46,6 @@ def shown(collection: str, item: stored.Item) -> Item:
         created_at=item.created_at,
         updated_at=item.updated_at,
     )
-
-
-def check_metadata_size(metadata: dict[str, Any], field: str, settings: Settings) -> None:
-    """Raise ProblemError when metadata takes more room than settings allow."""
-    size = len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode())
-    if size > settings.max_metadata_bytes:
-        detail = f"{field}: {size} bytes of JSON; at most {settings.max_metadata_bytes} are accepted"
-        raise ProblemError("limit-exceeded", detail, field=field, limit=settings.max_metadata_bytes)
 
 
 @router.get(
@@ -102,13 +92,8 @@ async def get_item(collection: CollectionPath, item_id: ItemPath, services: Serv
 async def patch_item(collection: CollectionPath, item_id: ItemPath, request: Request, services: ServicesDep) -> Item:
     """Edit an item's metadata (RFC 7396): members replace those of the same name, null removes one."""
     body = await read_json(request, PatchItemRequest)
-    store = services.store
-    check_metadata_size(body.metadata, "metadata", services.settings)
-    item = await services.in_store("read", store.get_item, collection, item_id)
-    # The sum is bounded too, or patches could grow an item without end.
-    merged = {key: value for key, value in {**item.metadata, **body.metadata}.items() if value is not None}
-    check_metadata_size(merged, "metadata", services.settings)
-    return shown(collection, await services.in_store("write", store.patch_metadata, collection, item_id, body.metadata))
+    edit = services.store.patch_metadata
+    return shown(collection, await services.in_store("write", edit, collection, item_id, body.metadata))
 
 
 @router.delete(

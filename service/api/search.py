@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
-from numpy.typing import NDArray
 
-from index.backend import Store
-from index.errors import ItemNotFound
 from index.filters import parse_filter
 from index.types import Hit as FoundHit
 from service.api.body import read_json
@@ -22,7 +18,7 @@ from service.http.auth import require_read
 from service.schemas import AppliedPart, Hit, SearchRequest, SearchResponse, Segment
 from service.usecases.checks import check_count
 from service.usecases.diversity import diversify
-from service.usecases.query import MixedQuery, mix
+from service.usecases.query import mix
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"], route_class=DirectRoute)
 
@@ -63,7 +59,7 @@ async def search(collection: CollectionPath, request: Request, services: Service
     check_count("query", body.query, settings.max_query_parts)
     where = parse_filter(body.filter) if body.filter is not None else None
     query = await mix(services, info, body.query, services.deadline())
-    wanted = body.top_k
+    wanted, several = body.top_k, bool(body.diversity) or len(query.parts) > 1
     if body.diversity:
         wanted = min(settings.max_top_k, max(LEAST_CANDIDATES, CANDIDATES * body.top_k))
     hits = await services.in_store(
@@ -76,9 +72,10 @@ async def search(collection: CollectionPath, request: Request, services: Service
         min_score=body.min_score,
         exclude_ids=() if body.include_query_item else query.item_ids,
         effort=body.effort,
+        with_vectors=several,
     )
-    if body.diversity or len(query.parts) > 1:
-        hits, segments = await services.in_store("search", _best_segments, services.store, collection, hits, query)
+    if several:
+        segments = np.array([hit.vector for hit in hits], np.float32).reshape(len(hits), info.dim)
         if body.diversity:
             order = diversify([hit.score for hit in hits], segments, body.top_k, body.diversity)
             hits, segments = [hits[i] for i in order], segments[order]
@@ -101,22 +98,6 @@ async def search(collection: CollectionPath, request: Request, services: Service
             truncated=query.truncated,
         )
     )
-
-
-def _best_segments(
-    store: Store, collection: str, hits: Sequence[FoundHit], query: MixedQuery
-) -> tuple[list[FoundHit], NDArray[np.float32]]:
-    """The hits with the vectors [n, D] of their best segments; an item that was deleted meanwhile is left out."""
-    kept: list[FoundHit] = []
-    rows: list[NDArray[np.float32]] = []
-    for hit in hits:
-        try:
-            vectors = store.item_vectors(collection, hit.item_id)
-        except ItemNotFound:
-            continue
-        kept.append(hit)
-        rows.append(vectors[int(np.argmax(vectors @ query.combined))])
-    return kept, np.stack(rows) if rows else np.zeros((0, len(query.combined)), np.float32)
 
 
 def _shown(collection: str, hit: FoundHit, probability: float | None, parts: list[float] | None) -> Hit:

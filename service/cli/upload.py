@@ -14,6 +14,7 @@ from typing import Any
 
 from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Client, InvalidRequestError, ProblemError
 from clsp_client.calls import NewClip
+from index.reconcile import Decision, metadata_patch, reconcile
 from service.audio.containers import ACCEPTED, describe, sniff
 from service.cli.common import CliError
 from service.cli.output import printable
@@ -155,20 +156,23 @@ class Ingest:
             detail = f"this is {describe(data)}; the service reads {ACCEPTED}"
             self._fail(clip, {"title": "The audio cannot be used", "detail": detail})
             return None
-        sha256, metadata = self._stored.get(clip.id, (None, {}))
-        if sha256 != hashlib.sha256(data).hexdigest():
+        decision = self._decide(clip, hashlib.sha256(data).hexdigest())
+        if decision.new_content:
             return data
-        if clip.metadata is None or metadata == clip.metadata:
+        if decision.outcome == "unchanged":
             self.outcome.unchanged += 1
         else:
-            self._relabel(clip, clip.metadata, metadata)
+            self._relabel(clip, decision.metadata)
         return None
 
-    def _relabel(self, clip: Source, wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
-        """Same audio, other words about it: nothing has to be encoded again. Null removes a field (RFC 7396)."""
-        patch = {**dict.fromkeys(stored.keys() - wanted.keys()), **wanted}
+    def _decide(self, clip: Source, sha256: str) -> Decision:
+        return reconcile(self._stored.get(clip.id), sha256, clip.metadata)
+
+    def _relabel(self, clip: Source, wanted: Mapping[str, Any]) -> None:
+        """Same audio, other words about it: nothing has to be encoded again."""
+        _, stored = self._stored[clip.id]
         try:
-            self._client.patch_item(self._collection, clip.id, patch)
+            self._client.patch_item(self._collection, clip.id, metadata_patch(stored, wanted))
         except (ProblemError, InvalidRequestError) as error:
             self._fail(clip, _problem(error))
         else:
@@ -190,20 +194,13 @@ class Ingest:
         yield from (clip for clip, _ in batch)
 
     def _post(self, batch: list[tuple[Source, bytes]]) -> None:
-        clips = [NewClip(data, clip.id, self._metadata(clip), clip.path.name) for clip, data in batch]
+        clips = [NewClip(data, clip.id, self._decide(clip, "").metadata, clip.path.name) for clip, data in batch]
         answer = self._client.add_items(self._collection, clips)
         for item in answer["items"]:
             if item["created"]:
                 self.outcome.added += 1
             else:
                 self.outcome.replaced += 1
-
-    def _metadata(self, clip: Source) -> Mapping[str, Any]:
-        """What the source says; where it says nothing, what was said of the clip that is replaced."""
-        if clip.metadata is not None:
-            return clip.metadata
-        _, stored = self._stored.get(clip.id, ("", {}))
-        return stored
 
     def _fail(self, clip: Source, problem: Mapping[str, Any]) -> None:
         wanted = ("type", "title", "status", "detail", "field", "limit")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from index.errors import InvalidInput
 from index.exchange import parquet
-from index.types import Limits, NewItem, NewSegment
+from index.types import Limits, NewItem
 from index.validate import check_item
 from model_export.bundle import Bundle
 from model_export.runtime import BundleRuntime
@@ -25,6 +25,7 @@ from service.audio.decode import Clip, decode
 from service.audio.limits import AudioError, AudioLimits
 from service.corpus.plan import SHARD_NAME, Content, read_plan
 from service.engine.identity import embedding_identity
+from service.usecases.item_builder import clip_item
 
 BATCH_S = 120.0
 """Audio that is embedded at a time, seconds: enough windows of one length to fill batches, little enough to hold."""
@@ -146,11 +147,17 @@ class Embedder:
                 failures += _failures(content, "the encoder gave a vector that is not finite")
                 continue
             embedded += 1
-            segments = [
-                NewSegment(start / rate, stop / rate, row) for (start, stop), row in zip(ranges, rows, strict=True)
-            ]
+            seconds = [(start / rate, stop / rate) for start, stop in ranges]
             for named in content.clips:
-                item = NewItem(named.id, segments, named.metadata, clip.duration_s, content.sha256, named.filename)
+                item = clip_item(
+                    named.id,
+                    seconds,
+                    rows,
+                    metadata=named.metadata,
+                    duration_s=clip.duration_s,
+                    content_sha256=content.sha256,
+                    filename=named.filename,
+                )
                 try:
                     items.append(check_item(item, self._runtime.dim, Limits(), "item"))
                 except InvalidInput as error:  # an id or metadata that no index would take

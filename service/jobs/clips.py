@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from index.backend import Store
 from index.errors import IdentityMismatch, IndexingError
-from index.types import MediaBlob, NewItem, NewSegment
-from index.validate import metadata_patch
+from index.reconcile import metadata_patch, reconcile
+from index.types import Limits, MediaBlob, NewItem, NewSegment
+from index.validate import check_metadata
 from service.audio.decode import MEDIA_TYPES, Clip, decode
 from service.audio.limits import AudioLimits
 from service.core.problems import ProblemError
@@ -28,8 +27,8 @@ from service.jobs.pieces import Finished, Recent
 from service.jobs.reasons import reason_of
 from service.jobs.records import Entry, Job
 from service.jobs.roots import Roots
-from service.jobs.sources import check_metadata_of
 from service.telemetry.metrics import Metrics
+from service.usecases.item_builder import clip_item
 from service.usecases.vectors import unit_vector
 
 _RECENT: Final = 4096
@@ -107,12 +106,10 @@ class ClipReader:
         else:
             result = seen
         assert entry.id is not None
-        item = NewItem(
-            id=entry.id,
-            segments=[
-                NewSegment(start_s, end_s, np.asarray(vector, np.float32))
-                for (start_s, end_s), vector in zip(result.windows, result.vectors, strict=True)
-            ],
+        item = clip_item(
+            entry.id,
+            result.windows,
+            result.vectors,
             metadata=decoded.metadata,
             duration_s=clip.duration_s,
             content_sha256=clip.sha256,
@@ -154,16 +151,16 @@ def known(catalog: Store, job: Job, entry: Entry, sha256: str, metadata: dict[st
     if metadata is None:
         return Finished(entry, outcome="unchanged")
     stored = catalog.get_item(job.collection, entry.id).metadata
-    if stored == metadata:
-        return Finished(entry, outcome="unchanged")
-    catalog.patch_metadata(job.collection, entry.id, metadata_patch(stored, metadata))
-    return Finished(entry, outcome="relabelled")
+    decision = reconcile((sha256, stored), sha256, metadata)
+    if decision.outcome == "relabelled":
+        catalog.patch_metadata(job.collection, entry.id, metadata_patch(stored, metadata))
+    return Finished(entry, outcome=decision.outcome)
 
 
 def embedding_items(
-    roots: Roots, catalog: Store, job: Job, page: Sequence[tuple[Entry, str | None]], dim: int, most_bytes: int
+    roots: Roots, catalog: Store, job: Job, page: Sequence[tuple[Entry, str | None]], dim: int, limits: Limits
 ) -> list[Finished]:
-    """A page of a Parquet job's entries, read from their files. `most_bytes`: of metadata."""
+    """A page of a Parquet job's entries, read from their files."""
     found: list[Finished] = []
     for path, group in itertools.groupby(page, key=lambda one: one[0].path):
         entries = {entry.row: (entry, stored) for entry, stored in group}
@@ -171,7 +168,7 @@ def embedding_items(
             with roots.open(roots.place(path)) as file:
                 for row in parquet.rows(file, path, [row for row in entries if row is not None]):
                     entry, stored = entries.pop(row.number)
-                    found.append(_embedding(catalog, job, entry, stored, row, dim, most_bytes))
+                    found.append(_embedding(catalog, job, entry, stored, row, dim, limits))
         except SourceError as error:
             found += [Finished(entry, reason=reason_of(error)) for entry, _ in entries.values()]
         else:
@@ -180,7 +177,7 @@ def embedding_items(
 
 
 def _embedding(
-    catalog: Store, job: Job, entry: Entry, stored: str | None, row: parquet.Row, dim: int, most_bytes: int
+    catalog: Store, job: Job, entry: Entry, stored: str | None, row: parquet.Row, dim: int, limits: Limits
 ) -> Finished:
     try:
         if row.id != entry.id:
@@ -191,7 +188,7 @@ def _embedding(
             raise SourceError(f"{entry.path}, row {row.number}: no `identity` says which model made the embedding")
         if row.identity != job.identity:
             raise IdentityMismatch(job.identity, row.identity)
-        check_metadata_of(row.metadata, most_bytes)
+        check_metadata(row.metadata or {}, limits)
         segments = [
             NewSegment(start_s, end_s, unit_vector(vector.tolist(), dim, "embedding"))
             for start_s, end_s, vector in row.segments

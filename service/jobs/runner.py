@@ -37,6 +37,7 @@ from service.jobs.roots import Roots
 from service.jobs.store import JobStore
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
+from service.usecases.open_store import store_limits
 
 T = TypeVar("T")
 PAGE: Final = 256
@@ -120,7 +121,7 @@ class Run:
         limits = sources.SourceLimits(
             max_entries=settings.ingest_max_entries,
             max_line_bytes=settings.ingest_max_line_bytes,
-            max_metadata_bytes=settings.max_metadata_bytes,
+            items=store_limits(settings),
         )
 
         def work() -> Job:
@@ -189,8 +190,8 @@ class Run:
 
     async def _copy_embeddings(self, dim: int) -> None:
         while page := await self._pages():
-            tools, most = self._tools, self._tools.settings.max_metadata_bytes
-            copy = partial(embedding_items, tools.roots, tools.catalog, self._job, page, dim, most)
+            tools, limits = self._tools, store_limits(self._tools.settings)
+            copy = partial(embedding_items, tools.roots, tools.catalog, self._job, page, dim, limits)
             for finished in await self._in_thread(copy):
                 await self._done.put(finished)
             await self._drained()

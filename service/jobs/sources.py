@@ -5,12 +5,10 @@ Listing reads names and rows, never audio. What cannot be an entry becomes a ref
 
 from __future__ import annotations
 
-import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final
 
 from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES
 from index.errors import IdentityMismatch, InvalidInput
@@ -22,8 +20,6 @@ from service.jobs.errors import SourceError
 from service.jobs.records import Entry, Job, Kind, reason
 from service.jobs.roots import Place, Roots
 
-_LIMITS: Final = Limits()
-
 
 @dataclass(frozen=True, kw_only=True)
 class SourceLimits:
@@ -31,7 +27,7 @@ class SourceLimits:
 
     max_entries: int
     max_line_bytes: int
-    max_metadata_bytes: int
+    items: Limits
 
 
 def check_source(roots: Roots, kind: Kind, place: Place, *, identity: str) -> None:
@@ -134,18 +130,8 @@ def _checked(entry: Entry, limits: SourceLimits) -> Entry:
         return Entry(entry.seq, entry.path, None, row=entry.row, reason=entry.reason)
     try:
         check_item_id(entry.id)
-        check_metadata_of(entry.metadata, limits.max_metadata_bytes)
+        check_metadata(entry.metadata or {}, limits.items)
     except InvalidInput as error:
         why = reason("invalid-request", str(error), field=error.field, limit=error.limit)
         return Entry(entry.seq, entry.path, None, row=entry.row, reason=why)
     return entry
-
-
-def check_metadata_of(metadata: dict[str, Any] | None, most: int) -> None:
-    """Raise InvalidInput for metadata that cannot be stored, or takes more than `most` bytes as JSON."""
-    if metadata is None:
-        return
-    check_metadata(metadata, _LIMITS)
-    size = len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode())
-    if size > most:
-        raise InvalidInput("metadata", f"{size} bytes of JSON; at most {most} are accepted", most)

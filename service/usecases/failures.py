@@ -15,6 +15,7 @@ from index.errors import (
     InvalidInput,
     ItemNotFound,
     MediaNotKept,
+    MetadataTooLarge,
     StorageFailed,
     StoreClosed,
     UnknownField,
@@ -49,6 +50,8 @@ def problem_of_index(error: IndexingError) -> ProblemError:
             return ProblemError("identity-mismatch", detail, field="identity", limit=error.expected, got=error.got)
         case DimensionMismatch():
             return ProblemError("dimension-mismatch", detail, field=error.field, limit=error.expected)
+        case MetadataTooLarge():
+            return ProblemError("limit-exceeded", detail, field=error.field, limit=error.limit)
         case InvalidInput():
             return ProblemError("invalid-request", detail, field=error.field, limit=error.limit)
         case FilterError():

@@ -18,10 +18,11 @@ from index.errors import (
     InvalidInput,
     InvalidName,
     ItemNotFound,
+    MetadataTooLarge,
     StoreClosed,
 )
 from index.filters import parse_filter
-from index.types import CollectionKind, NewSegment
+from index.types import CollectionKind, Limits, NewSegment
 from tests.support.index_backends import Backend
 from tests.support.index_oracle import check_hits, clip, unit
 
@@ -252,3 +253,32 @@ def test_a_closed_store_says_so(backend: Backend, tmp_path: Path) -> None:
     ):
         with pytest.raises(StoreClosed):
             call()
+
+
+def test_hits_carry_their_best_segments_vector_where_asked(store: Store) -> None:
+    items = [clip("a", [1, 2]), clip("b", [3]), clip("c", [4, 5, 6])]
+    store.upsert("c", items, identity="one")
+    query = unit(2, DIM)
+    plain = store.search("c", query, top_k=3)
+    assert all(hit.vector is None for hit in plain)
+    hits = store.search("c", query, top_k=3, with_vectors=True)
+    assert hits == plain, "the same hits, in the same order"
+    by_id = {item.id: item for item in items}
+    for hit in hits:
+        (segment,) = (one for one in by_id[hit.item_id].segments if one.start_s == hit.start_s)
+        assert hit.vector is not None
+        np.testing.assert_allclose(hit.vector, segment.vector, atol=1e-6)
+        assert float(hit.vector @ query) == pytest.approx(hit.score, abs=1e-5)
+
+
+def test_no_way_in_passes_the_bound_on_metadata(store: Store) -> None:
+    most = Limits().max_metadata_bytes
+    half = {"a": "x" * (Limits().max_text_chars - 100)}
+    with pytest.raises(MetadataTooLarge) as refused:
+        store.upsert("c", [clip("a", [1], metadata={**half, "b": half["a"], "c": half["a"]})], identity="one")
+    assert refused.value.limit == most
+    store.upsert("c", [clip("a", [1], metadata=half)], identity="one")
+    store.patch_metadata("c", "a", {"b": half["a"]})
+    with pytest.raises(MetadataTooLarge):
+        store.patch_metadata("c", "a", {"c": "x" * 300})
+    assert store.get_item("c", "a").metadata.keys() == {"a", "b"}
