@@ -15,7 +15,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all lint bench clean
+.PHONY: help demo serve test test-all lint openapi bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,10 +45,14 @@ test: $(DEV_STAMP)  ## the tests, except the minutes-long ones
 test-all: $(DEV_STAMP)  ## all tests
 	$(BIN)/pytest
 
-lint: $(DEV_STAMP)  ## ruff and mypy
+lint: $(DEV_STAMP)  ## ruff, mypy and the allowed imports between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+openapi: $(DEV_STAMP)  ## write docs/openapi.json anew, after the API was changed on purpose
+	$(BIN)/python docs/openapi_snapshot.py
 
 bench: $(DEV_STAMP)  ## footprint, latency and load; tables, JSON in benchmarks/results/, plots in docs/
 	$(BIN)/python benchmarks/footprint.py

@@ -1,5 +1,6 @@
 """The OpenAPI document is the manual: its examples work, nothing is undocumented, and no input makes a 5xx."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.http import add, clip
 from tests.support.jobs import clips, ended, start
+from tests.support.paths import ROOT
 from tests.support.serving import Serve
 
 # Left out: positive_data_acceptance. A schema cannot say what a clip, a served model or a known field is, so that a
@@ -35,6 +37,12 @@ ITEM = "/v1/collections/{collection}/items/{item_id}"
 @pytest.fixture(scope="module")
 def document(server: Any) -> dict[str, Any]:
     return dict(server.client.get("/openapi.json").json())
+
+
+def test_the_api_changes_only_on_purpose(document: dict[str, Any]) -> None:
+    kept = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))
+    now = {**document, "info": {name: told for name, told in document["info"].items() if name != "version"}}
+    assert now == kept, "the API is another one; where that is meant, run `make openapi` and commit what it writes"
 
 
 def schemathesis(url: str, folder: Path, *options: str, phases: str) -> None:
