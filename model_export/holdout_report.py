@@ -24,6 +24,9 @@ class LeftOut(BaseModel):
     version: str
     steps: int
     recipe_steps: int
+    seeds: list[int] = []
+    by_seed: dict[str, dict[str, list[float]]] = {}
+    mean: list[float] = []
     left_out: dict[str, dict[str, Any]]
 
 
@@ -49,10 +52,13 @@ def strangers_section(found: Mapping[str, Any] | None) -> list[str]:
         "| left out | task | clips | measure | % | 95 % interval | chance |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
+    if told.mean:
+        each = ", ".join(f"{value:g}" for value in told.mean)
+        lines[5:5] = [f"Mean over all of it, of each task's UAR: {each} % (seeds {told.seeds}).", ""]
     for condition, tasks in told.left_out.items():
         for task, values in tasks.items():
             for measure, one in values.items() if isinstance(values, dict) else ():
-                if isinstance(one, dict):
+                if isinstance(one, dict) and "value" in one:
                     interval = f"{one['low']} to {one['high']}"
                     cells = [condition, task, values["clips"], measure, one["value"], interval, one["chance"]]
                     lines.append("| " + " | ".join(map(str, cells)) + " |")

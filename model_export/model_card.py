@@ -7,7 +7,7 @@ from model_export.bundle import Calibration
 from model_export.holdout_report import KEY, strangers_section
 from training.model.checkpoint import Card
 
-ORDER = ("text_to_speech", "gender", "emotion", "pitch", "rate")
+ORDER = ("text_to_speech", "gender", "child", "emotion", "pitch", "rate")
 
 
 def model_card(card: Card, precision: str, size_mb: float) -> str:
@@ -74,7 +74,7 @@ def figures(report: Mapping[str, Any]) -> list[str]:
     for source, tasks in report.items():
         for task in ORDER if source != "all" else ():
             for measure, value in tasks.get(task, {}).items():
-                if isinstance(value, dict):
+                if isinstance(value, dict) and "value" in value:
                     interval = f"{value['low']} to {value['high']}"
                     cells = [source, task, tasks[task]["clips"], measure, value["value"], interval, value["chance"]]
                     lines.append("| " + " | ".join(map(str, cells)) + " |")

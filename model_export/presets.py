@@ -1,6 +1,7 @@
 """Prompt presets and reference captions that a bundle ships unless its checkpoint brings its own."""
 
-EMOTIONS = ("happy", "excited", "angry", "sad", "neutral", "calm", "disgust", "fear", "surprised")
+# Classes that clips with that label taught: "excited" drew happy clips to itself, and nobody had labelled any.
+EMOTIONS = ("happy", "angry", "sad", "neutral", "calm", "disgust", "fear", "surprised")
 
 # The authors' prompts (arXiv 2601.03065).
 PRESETS: dict[str, dict[str, list[str]]] = {

@@ -24,7 +24,7 @@ from training.captions.gender import estimate_gender
 from training.captions.ledger import Question
 from training.captions.prompts import years_of
 from training.captions.utterance import AudioError, Utterance
-from training.corpus.sources import ACCENTS
+from training.corpus.labels import accent_of
 
 VERSION = "1"  # of what is told from measures; a new one asks the ledger anew
 MAX_S = 30.0
@@ -167,7 +167,7 @@ def _labels(clip: Utterance) -> dict[str, Any]:
         "gender": gender if (gender := clip.label("gender")) in ("female", "male") else None,
         "age": years_of(fields.get("age")),
         "emotion": fields.get("emotion") if fields.get("emotion") in lexicon.emotion_words() else None,
-        "accent": ACCENTS.get(str(accent)) if english else None,
+        "accent": accent_of(str(accent)) if english else None,
         "phonation": "whisper" if fields.get("phonation") in ("whisper", "whispery") else None,
     }
 

@@ -18,6 +18,14 @@ GENDER: dict[str, list[str]] = {
         "A woman's voice.",
     ],
 }
+CHILD_UNDER, GROWN_FROM = 13, 18  # years; between them nobody is surely one or the other
+CHILD = [
+    "A child's voice.", "A child is speaking.", "A kid talking.", "A young child speaks.", "A child speaker.",
+]  # fmt: skip
+CHILD_OF = {
+    "male": ["A boy.", "A little boy is speaking.", "A boy's voice."],
+    "female": ["A young girl.", "A small girl is speaking.", "A girl's voice."],
+}
 # Upper age (exclusive) -> the paper's prompt and paraphrases.
 AGE: list[tuple[int, str, list[str]]] = [
     (20, "young", ["A child or young teenager speaker.", "A child's voice.", "A very young speaker."]),
@@ -73,7 +81,12 @@ def prompts(
                 f"A {person} speaking {rng.choice(words['adv'])}.",
             ]
             made.append((rng.choice(both), {"emotion": emotion, "gender": gender}))
-    if gender is not None:
+    child = age is not None and age < CHILD_UNDER
+    if child:
+        made += [(text, {"child": "yes"}) for text in rng.sample(CHILD, 2)]
+        if gender is not None:
+            made.append((rng.choice(CHILD_OF[gender]), {"child": "yes", "gender": gender}))
+    if gender is not None and not child:
         paper, *others = GENDER[gender]
         made += [(paper, {"gender": gender}), (rng.choice(others), {"gender": gender})]
     if age is not None:

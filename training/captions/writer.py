@@ -14,14 +14,19 @@ from training.captions import lexicon
 from training.captions.attributes import extremity
 from training.captions.lexicon import join, sentence, with_article
 from training.captions.profiles import PREFIX, fitting, profile_facts, profiles
-from training.captions.prompts import prompts
+from training.captions.prompts import CHILD_UNDER, prompts
 
-Kind = Literal["global", "fine", "prompt", "hedged"]
+Kind = Literal["global", "fine", "prompt", "hedged", "burst", "listener", "query"]
 
 NOUNS: dict[str | None, list[str]] = {
     "male": ["man", "male speaker", "male voice", "guy", "gentleman", "man's voice", "male talker"],
     "female": ["woman", "female speaker", "female voice", "lady", "woman's voice", "female talker"],
     None: ["speaker", "person", "voice", "talker", "individual"],
+}
+YOUNG: dict[str | None, list[str]] = {
+    "male": ["boy", "young boy", "little boy"],
+    "female": ["little girl", "small girl", "young girl"],
+    None: ["child", "kid", "young child", "child speaker"],
 }
 PRONOUN: dict[str | None, list[str]] = {
     "male": ["he", "the man"],
@@ -261,6 +266,12 @@ class _Writer:
         return self.rng.choice(lexicon.emotion_words()[self.facts.emotion][form])
 
     def _noun(self) -> str:
+        if self.facts.age is not None and self.facts.age < CHILD_UNDER and self.rng.random() < 0.8:
+            self.claims["child"] = "yes"
+            own = self.facts.gender if self.rng.random() < 0.5 else None
+            if own is not None:
+                self.claims["gender"] = own
+            return self.rng.choice(YOUNG[own])
         if self.facts.gender is None or self.rng.random() < 0.2:
             return self.rng.choice(NOUNS[None])
         self.claims["gender"] = self.facts.gender

@@ -98,6 +98,19 @@ def codec(wave: Wave, rng: np.random.Generator) -> tuple[Wave, dict[str, str]]:
     return np.asarray(decoded, np.float32), {"codec": subtype.lower(), "compression": f"{quality:.2f}"}
 
 
+def opus(wave: Wave, rng: np.random.Generator) -> tuple[Wave, dict[str, str]]:
+    """Through Opus at about 18 to 44 kb/s, the rates of corpora that are kept small."""
+    kilobits = float(rng.uniform(18, 44))
+    memory = io.BytesIO()
+    # libsndfile maps its compression level linearly onto 256 to 6 kb/s a channel.
+    soundfile.write(memory, wave, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=(256 - kilobits) / 250)
+    memory.seek(0)
+    decoded, rate = soundfile.read(memory, dtype="float32")
+    if rate != SAMPLE_RATE:
+        decoded = soxr.resample(decoded, rate, SAMPLE_RATE)
+    return _fit(np.asarray(decoded, np.float32), len(wave)), {"kbps": f"{kilobits:.0f}"}
+
+
 def level(wave: Wave, rng: np.random.Generator) -> tuple[Wave, dict[str, float]]:
     """Peak anywhere from -26 to -0.5 dBFS: level says nothing of the voice's effort."""
     peak_db = float(rng.uniform(-26, -0.5))

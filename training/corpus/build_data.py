@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from training.captions import acoustic, writer
+from training.captions import acoustic
 from training.captions.attributes import Bands, Sample, changes, describe, describe_change, fit
 from training.captions.gender import estimate_gender
-from training.corpus.augment import DEFAULT_CHANCES, augment
+from training.corpus.augment import DEFAULT_CHANCES, augment, opus
 from training.corpus.build_workers import Each, each_clip
+from training.corpus.captions import captions_of, child_attributes, known_facts, recaption
 from training.corpus.data import DataRecipe, ManifestWriter, Row, SourceRecipe, stable_seed
+from training.corpus.labels import warn_of_contradicted_labels
 from training.corpus.sources import Clip, clips, load
 from training.corpus.voices import Voice, voices_of
 
@@ -113,19 +115,20 @@ class Builder:
         train = [c for c in self.clips if c.split == "train"]
         natural = [c for c in train if self._source(c).natural][: self.recipe.fit_clips]
         others = [c for name in ("espeak", *self.recipe.sources) for c in train if c.source == name]
-        few = [c for c in others if not self._source(c).natural]
+        few = [c for c in others if not self._source(c).natural and not self._source(c).bursts]
         few = [c for i, c in enumerate(few) if sum(o.source == c.source for o in few[:i]) < 40]
         log.info("measuring %d natural clips for the bands, %d others for their offsets", len(natural), len(few))
         samples = list(each(self.sample, natural))
-        _warn_of_contradicted_labels(
+        warn_of_contradicted_labels(
             [s for s, c in zip(samples, natural, strict=True) if c.emotion in (None, "neutral")]
         )
-        bands = fit(samples, offset_samples=list(each(self.sample, few)))
+        bands = fit(samples, offset_samples=[s for s in each(self.sample, few) if s.measures.speech_s > 0])
         (self.out / BANDS).write_text(json.dumps(bands.to_json(), indent=1), encoding="utf-8")
 
     def sample(self, clip: Clip) -> Sample:
         """What the bands are fitted on: a clip's measures, and whose they are."""
-        measures = acoustic.measure(load(clip, self.shared))
+        wave = load(clip, self.shared)  # single words may be shorter than what can be measured
+        measures = acoustic.measure(np.pad(wave, (0, max(0, acoustic.SAMPLE_RATE // 4 - len(wave)))))
         return Sample(measures, clip.source, clip.speaker, self._gender(clip, measures)[0])
 
     def _gender(self, clip: Clip, measures: acoustic.Measures) -> tuple[str | None, Any]:
@@ -140,7 +143,10 @@ class Builder:
 
     def _rows(self, clip: Clip) -> Iterator[Row]:
         plan, wave = self._source(clip), load(clip, self.shared)
-        if len(wave) < self.recipe.min_s * SAMPLE_RATE:
+        if len(wave) < (plan.min_s or self.recipe.min_s) * SAMPLE_RATE:
+            return
+        if plan.bursts:
+            yield from self._bursts(clip, wave, plan)
             return
         tracks = acoustic.analyse(wave)
         natural = acoustic.summarise(tracks)
@@ -155,9 +161,23 @@ class Builder:
             again = training and not always and draws[1] < copies
             names = [(voice.id, through), *([(f"{voice.id}__c", True)] if again else [])]
             heard = tracks if voice.variant is None or voice.kind == "source" else None
-            facts, base = self._describe(clip, voice, heard, gender_from, natural.formant_spacing_hz)
+            base = self._describe(clip, voice, heard, gender_from, natural.formant_spacing_hz)
             for name, channel in names:
-                yield self._write(clip, voice, facts, base, name=name, channel=channel)
+                yield self._write(clip, voice, base, name=name, channel=channel)
+
+    def _bursts(self, clip: Clip, wave: acoustic.Wave, plan: SourceRecipe) -> Iterator[Row]:
+        """A burst as it is, and maybe once more through a channel; its measures would be those of no speech."""
+        voice = Voice(clip.id, wave, "source", clip.gender, None)
+        base: dict[str, Any] = {
+            "measures": {},
+            "attributes": {},
+            "parts": None,
+            "gender_from": "label" if clip.gender else None,
+        }
+        rng = np.random.default_rng(stable_seed(self.recipe.seed, "plan", clip.id))
+        yield self._write(clip, voice, base, name=clip.id, channel=False)
+        if clip.split == "train" and rng.random() < plan.copies:
+            yield self._write(clip, voice, base, name=f"{clip.id}__c", channel=True)
 
     def _own_channel(self, clip: Clip, voice: Voice, plan: SourceRecipe) -> float:
         if clip.espeak:
@@ -166,7 +186,7 @@ class Builder:
 
     def _describe(
         self, clip: Clip, voice: Voice, tracks: acoustic.Tracks | None, gender_from: Any, spacing: float | None
-    ) -> tuple[writer.Facts, dict[str, Any]]:
+    ) -> dict[str, Any]:
         restyled = tracks is None
         tracks = tracks or acoustic.analyse(voice.wave, quality=False)
         whole = acoustic.summarise(tracks)
@@ -192,35 +212,29 @@ class Builder:
                 parts = {"cut_s": round(cut, 3), "first": first, "second": second, "change": change}
                 if "phonation" in change:
                     attributes = {}  # half a whisper measures as nothing in particular
-        facts = writer.Facts(
-            attributes=attributes,
-            gender=voice.gender,
-            age=clip.age,
-            emotion=clip.emotion,
-            accent=clip.accent,
-            **({k: parts[k] for k in ("first", "second", "change")} if parts else {}),
-        )
         measures = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(whole).items()}
-        return facts, {
+        return {
             "measures": measures,
-            "attributes": attributes,
+            "attributes": child_attributes(attributes, clip.age),
             "parts": parts,
             "gender_from": gender_from if voice.gender else None,
         }
 
-    def _write(
-        self, clip: Clip, voice: Voice, facts: writer.Facts, base: dict[str, Any], *, name: str, channel: bool
-    ) -> Row:
+    def _write(self, clip: Clip, voice: Voice, base: dict[str, Any], *, name: str, channel: bool) -> Row:
         seed = stable_seed(self.recipe.seed, "row", name)
         wave, done = voice.wave, None
         if channel:
             wave, done = augment(wave, seed, self.recipe.channel or DEFAULT_CHANCES)
-        captions = writer.write(facts, seed=str(seed), short=self.recipe.short_captions, fine=self.recipe.fine_captions)
+        if clip.split == "train" and not _arrived_in_opus(clip):
+            rng = np.random.default_rng(stable_seed(self.recipe.seed, "opus", name))
+            if rng.random() < self.recipe.opus:
+                wave, told = opus(wave, rng)
+                done = {**(done or {}), "opus": told}
         path = Path("audio") / clip.source / f"{name}.flac"
         (self.out / path).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(self.out / path, np.clip(wave, -1, 1), SAMPLE_RATE, subtype="PCM_16")
         edit = voice.variant.record() if voice.variant else None
-        return Row(
+        row = Row(
             id=name,
             path=path.as_posix(),
             duration_s=round(len(wave) / SAMPLE_RATE, 3),
@@ -235,26 +249,20 @@ class Builder:
             accent=clip.accent,
             language=clip.language,
             voices=list(clip.voices),
-            captions=[asdict(c) for c in captions],
+            captions=[],
             edit=edit or None,
             channel=done,
             licence=clip.licence,
             provenance="espeak-ng" if clip.espeak else ", ".join(f"{p} [{a}, {b}]" for p, a, b in clip.files),
             extra=dict(clip.espeak),
+            facts=known_facts(clip.facts, voice.kind),
             **base,
         )
+        return replace(row, captions=[asdict(caption) for caption in captions_of(row, self.recipe)])
 
 
-def _warn_of_contradicted_labels(samples: Sequence[Sample]) -> None:
-    """A speaker whose clips mostly measure as the other gender is worth a look at the corpus."""
-    told: dict[str, list[bool]] = {}
-    for sample in samples:
-        guess = estimate_gender(sample.measures)
-        if guess is not None and sample.gender is not None:
-            told.setdefault(sample.speaker, []).append(guess != sample.gender)
-    for speaker, wrong in told.items():
-        if sum(wrong) >= 3 and sum(wrong) > len(wrong) / 2:
-            log.warning("%s: labelled otherwise than %d of %d clips measure", speaker, sum(wrong), len(wrong))
+def _arrived_in_opus(clip: Clip) -> bool:
+    return any(path.endswith(".ogg") for path, _, _ in clip.files)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -264,7 +272,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write manifest.jsonl and audio/ to")
     parser.add_argument("--recipe", type=Path, default=Path(__file__).parents[1] / "recipes" / "data_small.yaml")
     parser.add_argument("--workers", type=int, default=1, help="processes; the rows are the same with any number")
+    parser.add_argument(
+        "--recaption", action="store_true", help="write a finished build's captions anew, not its audio"
+    )
     options = parser.parse_args(arguments)
+    if options.recaption:
+        print(recaption(options.out, DataRecipe.load(options.recipe)), "rows")
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(options.out / "build.log")]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)

@@ -46,6 +46,7 @@ class Row:
     licence: str
     provenance: str
     extra: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)  # more that is known: the burst's category, listeners' words
 
 
 class SourceRecipe(BaseModel):
@@ -67,6 +68,11 @@ class SourceRecipe(BaseModel):
     gender_labels: bool = True  # off for a corpus whose labels its voices contradict
     estimate_gender: bool = False
     natural: bool = True  # its clips help to fit the bands
+    min_s: float | None = None  # in place of the recipe's: bursts are shorter than speech
+    bursts: bool = False  # its clips are laughs, sighs and cries, told as such, of which nothing is measured
+    adults: bool = False  # its speakers are known to be grown up, whether or not their ages are told
+    gender_table: str | None = None  # JSONL of path and gender, below the corpora's folder
+    listeners: str | None = None  # JSONL of speakers with the words that listeners chose, below the corpora's folder
 
 
 class SynthesisRecipe(BaseModel):
@@ -93,9 +99,11 @@ class DataRecipe(BaseModel):
     fit_clips: int = 700
     short_captions: int = 3
     fine_captions: int = 3
+    queries: int = 0  # short searches in the words of users
     sources: dict[str, SourceRecipe]
     espeak: SynthesisRecipe = SynthesisRecipe()
     channel: dict[str, float] = {}
+    opus: float = Field(0.0, ge=0, le=1)  # chance of one more pass through Opus, in which some corpora arrive
 
     @classmethod
     def load(cls, path: Path) -> DataRecipe:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,11 @@ import soxr
 from numpy.typing import NDArray
 
 from training.corpus.data import DataRecipe, SourceRecipe, Split, split_of, split_units, stable_seed
+from training.corpus.labels import accent_of, json_lines, labels_of
 
 Wave = NDArray[np.float32]
 SAMPLE_RATE = 16_000
-# Accents that their speakers or corpora state and listeners would name; those of synthetic voices' homes are unchecked.
-ACCENTS = {
-    "American": "American",
-    "USA/neutral": "American",
-    "British": "British",
-    "English, Southern England": "British",
-    "English, Surrey": "British",
-    "English, Cumbria": "British",
-    "GRC/Greek": "Greek",
-    "BEL/French": "French",
-    "DEU/German": "German",
-}
+ORDER: tuple[Split, ...] = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -51,15 +40,18 @@ class Clip:
     voices: tuple[str, ...] = ()
     phonation: str | None = None
     espeak: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)  # more that is known of it
 
 
 def clips(shared: Path, recipe: DataRecipe) -> list[Clip]:
     """Every clip of the recipe's corpora, in a shuffled order that the seed decides.
 
-    `shared` holds `manifest.jsonl` and the audio. Raises FileNotFoundError when it does not.
+    `shared` holds `manifest.jsonl`, `manifest_more.jsonl` where there is more, and the audio. Raises FileNotFoundError
+    when it does not. A speaker of several corpora whose splits differ is held out of all.
     """
-    with (shared / "manifest.jsonl").open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = json_lines(shared / "manifest.jsonl")
+    if (more := shared / "manifest_more.jsonl").exists():
+        rows += json_lines(more)
     made: list[Clip] = []
     texts: list[str] = []
     for name, source in recipe.sources.items():
@@ -67,11 +59,18 @@ def clips(shared: Path, recipe: DataRecipe) -> list[Clip]:
         splits = _splits(mine, source, recipe.seed)
         kept = [(r, s) for r in mine if (s := splits[r["path"]]) is not None]
         texts += [r["text"] for r, s in kept if s == "train" and r.get("text") and len(r["text"]) > 25]
-        if not source.gender_labels:
-            kept = [({**r, "gender": None}, s) for r, s in kept]
+        kept = [({**r, **labels_of(r, source, shared)}, s) for r, s in kept]
         made += _joined(kept, source, recipe.seed) if source.join_s else _cut(kept, source, shared)
-    made += _espeak_clips(sorted(set(texts)), recipe)
+    made = _one_split_a_speaker(made) + _espeak_clips(sorted(set(texts)), recipe)
     return sorted(made, key=lambda c: stable_seed(recipe.seed, "order", c.id))
+
+
+def _one_split_a_speaker(made: Sequence[Clip]) -> list[Clip]:
+    strict: dict[str, Split] = {}
+    for clip in made:
+        if ORDER.index(clip.split) > ORDER.index(strict.get(clip.speaker, "train")):
+            strict[clip.speaker] = clip.split
+    return [replace(clip, split=strict.get(clip.speaker, clip.split)) for clip in made]
 
 
 def load(clip: Clip, shared: Path) -> Wave:
@@ -120,15 +119,16 @@ def _facts(row: dict[str, Any], split: Split) -> dict[str, Any]:
         "gender": row["gender"],
         "age": row["age"],
         "emotion": row["emotion"],
-        "accent": ACCENTS.get(row["accent"]) if row["language"] == "en" else None,
+        "accent": accent_of(row["accent"]) if row["language"] == "en" else None,
         "language": row["language"],
         "voices": tuple(row.get("voices") or ()),
+        "facts": row.get("facts") or {},
         "phonation": "whisper" if row.get("phonation") == "whispery" else None,
     }
 
 
 def _name(path: str) -> str:
-    return path.removesuffix(".flac").replace("/", "-")
+    return path.rpartition(".")[0].replace("/", "-")
 
 
 def _cut(rows: Sequence[tuple[dict[str, Any], Split]], source: SourceRecipe, shared: Path) -> list[Clip]:

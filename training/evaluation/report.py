@@ -23,9 +23,12 @@ EMOTION = {
     "fearful": "fear",
     "disgust": "disgust",
     "neutral": "neutral",
+    "calm": "calm",
+    "surprised": "surprised",
 }
 PROMPTS: dict[str, dict[str, str]] = {
     "gender": {"male": "A male speaker.", "female": "A female speaker."},
+    "child": {"yes": "A child or young teenager speaker.", "no": "An adult speaker."},
     "emotion": {label: f"A speaker in a {word} tone." for label, word in EMOTION.items()},
     "pitch": {
         "low": "A speaker with a low-pitched voice.",
@@ -74,10 +77,22 @@ def held_out_report(model: Clsp, clips: Sequence[TrainClip], tokenizer: Tokenize
                 guesses = [labels[int(k)] for k in (speech[judged] @ tables[field].T).argmax(1)]
                 scores = classification(guesses, [str(truth[i]) for i in judged], labels)
                 rows[field] = {"clips": len(judged), **{name: asdict(e) for name, e in scores.items()}}
+                rows[field]["classes"] = class_shares(guesses, [str(truth[i]) for i in judged], labels)
         report[source] = rows
     return report
 
 
+def class_shares(guesses: Sequence[str], truth: Sequence[str], labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """For each class its recall and its share of all answers, in percent: which ones starve, which flood."""
+    told: dict[str, dict[str, float]] = {}
+    for label in labels:
+        own = [guess for guess, real in zip(guesses, truth, strict=True) if real == label]
+        told[label] = {"share": round(100 * sum(guess == label for guess in guesses) / len(guesses), 1)}
+        if own:
+            told[label]["recall"] = round(100 * sum(guess == label for guess in own) / len(own), 1)
+    return told
+
+
 def three_bands(facts: Mapping[str, str]) -> dict[str, str]:
-    """Facts with the outer bands merged into low and high."""
-    return {key: value.removeprefix("very_") for key, value in facts.items()}
+    """Facts with the outer bands merged into low and high; of several values a fact's first, which is the sure one."""
+    return {key: value.partition("|")[0].removeprefix("very_") for key, value in facts.items()}

@@ -66,4 +66,4 @@ def facts_of(row: Mapping[str, Any]) -> dict[str, str]:
     facts |= words
     if (age := years_of(row.get("age"))) is not None:
         facts["age"] = age_band(age)
-    return facts
+    return facts | (row.get("facts") or {})

@@ -8,6 +8,8 @@ from torch import Tensor
 NEAR = 0.25  # a caption that says 'high' of a clip that is 'very high' is a weak positive
 NEIGHBOURS = {"low": "very_low", "very_low": "low", "high": "very_high", "very_high": "high"}
 
+OR = "|"
+
 PARTS = ("first.", "second.", "change.")
 
 Claims = Mapping[str, str]
@@ -49,13 +51,19 @@ class ClaimTable:
 
 
 def truth_of(claim: tuple[str, str], fact: Claims) -> float:
-    """How true a claim is of a clip of which `fact` is known, 0 to 1; 0 where nothing is known of it."""
+    """How true a claim is of a clip of which `fact` is known, 0 to 1; 0 where nothing is known of it.
+
+    A fact may name several values: "happy|excited" is surely happy, perhaps excited, and nothing else.
+    """
     attribute, value = claim
-    told = fact.get(attribute)
+    told = fact.get(attribute, "").partition(OR)[0]
     return 1.0 if told == value else NEAR if told and NEIGHBOURS.get(told) == value else 0.0
 
 
 def known_of(claim: tuple[str, str], fact: Claims) -> float:
     """1 where a clip's facts tell whether the claim is true, or else 0."""
     # Nothing is said of parts where nothing changes: that is known, and makes such a claim false.
-    return float(claim[0] in fact or claim[0].startswith(PARTS))
+    attribute, value = claim
+    if attribute not in fact:
+        return float(attribute.startswith(PARTS))
+    return float(value not in fact[attribute].split(OR)[1:])

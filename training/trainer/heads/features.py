@@ -99,30 +99,44 @@ def _encode(model: Clsp, clips: Sequence[NDArray[np.float32]]) -> Tensor:
 def text_features(model: Clsp, tokenizer: Tokenizer, texts: Sequence[str], cache: Path | None = None) -> Tensor:
     """Pooled text vectors [M, C] in order, batched by length; a repeated text is encoded once.
 
-    With `cache`, the whole answer is kept there under the tower's hash and the texts'. The tokenizer neither pads nor
-    truncates.
+    With `cache`, each text's vector is kept there under the tower's hash, so that training without a corpus, or with a
+    few captions more, encodes what is new. The tokenizer neither pads nor truncates.
     """
     unique = sorted(set(texts))
-    row_of = {text: i for i, text in enumerate(unique)}
-    place = torch.tensor([row_of[text] for text in texts], dtype=torch.int64)
-    file = None
-    if cache is not None:
-        name = hashlib.sha256("\n".join([tower_hash(model, ("text_encoder.",)), *unique]).encode()).hexdigest()[:32]
-        file = cache / f"text-{name}.npy"
-        if file.exists():
-            return torch.from_numpy(np.load(file)).float()[place]
-    rows = [encoding.ids[: model.config.text.max_tokens] for encoding in tokenizer.encode_batch(unique)]
+    folder = cache / f"text-{tower_hash(model, ('text_encoder.',))}" if cache is not None else None
+    known = _read_texts(folder) if folder else {}
+    new = [text for text in unique if _text_key(text) not in known]
+    rows = [encoding.ids[: model.config.text.max_tokens] for encoding in tokenizer.encode_batch(new)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    out = torch.zeros(len(rows), model.config.text.hidden_size)
+    fresh = np.zeros((len(rows), model.config.text.hidden_size), np.float16)
     for start in range(0, len(order), 64):
         part = order[start : start + 64]
-        out[part] = model.pool_text(*pad_tokens([rows[i] for i in part], model.config.text.pad_token_id))
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial.npy")
-        np.save(partial, out.numpy().astype(np.float16))
-        partial.replace(file)
-    return out.half().float()[place]
+        fresh[part] = model.pool_text(*pad_tokens([rows[i] for i in part], model.config.text.pad_token_id)).numpy()
+    if folder and new:
+        _keep_texts(folder, [_text_key(text) for text in new], fresh)
+    known |= {_text_key(text): row for text, row in zip(new, fresh, strict=True)}
+    return torch.from_numpy(np.stack([known[_text_key(text)] for text in texts])).float()
+
+
+def _text_key(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:12].hex().encode()
+
+
+def _read_texts(folder: Path) -> dict[bytes, NDArray[np.float16]]:
+    found: dict[bytes, NDArray[np.float16]] = {}
+    for file in sorted(folder.glob("*.npz")):
+        with np.load(file) as part:
+            found |= dict(zip(part["keys"].tolist(), part["vectors"], strict=True))
+    return found
+
+
+def _keep_texts(folder: Path, keys: Sequence[bytes], vectors: NDArray[np.float16]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:32]}.npz"
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as whole:
+        np.savez(whole, keys=np.array(keys), vectors=vectors)
+    partial.replace(file)
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,9 @@ class DataPart(_Part):
 
     kinds: Kinds = {"global": 1.0, "fine": 1.0, "prompt": 0.5}
     source_weights: dict[str, float] = Field({}, description="how often a source's clips are drawn; 1 unless named")
+    balance: tuple[str, ...] = Field(
+        (), description="facts whose values are drawn equally often among a source's clips: emotion, burst, child"
+    )
     max_s: float = 10.0
 
 

@@ -16,7 +16,7 @@ from training.model import Clsp
 from training.model.zipformer import Zipformer
 from training.objective.examples import TrainClip
 from training.objective.losses import soft_target_loss
-from training.objective.matches import ClaimTable
+from training.objective.matches import OR, ClaimTable
 from training.trainer.heads.features import pad_tokens, speech_features, text_features
 from training.trainer.heads.recipe import Recipe
 from training.trainer.heads.setup import centre_speech, standardise_heads
@@ -56,6 +56,10 @@ class Sampler:
             recipe.data.source_weights.get(clip.source, 1.0) if rows else 0.0
             for clip, rows in zip(clips, owned, strict=True)
         ]
+        for fact in recipe.data.balance:
+            told = [clip.facts.get(fact) for clip in clips]  # of several values the first is the sure one
+            values = [value.partition(OR)[0] if value else None for value in told]
+            weights = balanced(weights, [(clip.source, value) for clip, value in zip(clips, values, strict=True)])
         self.weights = torch.tensor(weights)
         if int((self.weights > 0).sum()) < 2:
             raise ValueError("fewer than two clips have captions of the recipe's kinds")
@@ -77,6 +81,24 @@ class Sampler:
         own = torch.arange(len(captions)) % self.batch
         match[own, torch.arange(len(captions))] = 1.0
         return Batch(clips, captions, match, self.table.unknown(clips, captions))
+
+
+def balanced(weights: Sequence[float], groups: Sequence[tuple[str, str | None]]) -> list[float]:
+    """Weights [M] in which all values of a source's clips, given as (source, value), have the same sum.
+
+    The sum over the clips of a source that have a value stays as it was, and so does every clip without one.
+    """
+    sums: dict[tuple[str, str | None], float] = {}
+    for weight, group in zip(weights, groups, strict=True):
+        sums[group] = sums.get(group, 0.0) + weight
+    share: dict[str, float] = {}
+    for source in {source for source, _ in sums}:
+        own = [total for (name, value), total in sums.items() if name == source and value is not None and total]
+        share[source] = sum(own) / max(1, len(own))
+    return [
+        weight if group[1] is None or not weight else weight * share[group[0]] / sums[group]
+        for weight, group in zip(weights, groups, strict=True)
+    ]
 
 
 class Embeddings:
