@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from training.captions import lexicon
 from training.captions.bursts import categories, write_bursts
@@ -24,6 +25,7 @@ from training.corpus.labels import accent_of, age_of
 from training.corpus.sources import clips
 from training.evaluation.phrases import phrase_accuracy, phrases
 from training.objective.matches import known_of, truth_of
+from training.objective.wordings import meaning, meanings, wording_loss
 
 SR = 16_000
 
@@ -76,10 +78,25 @@ def test_ages_and_accents_are_read_as_listeners_would_name_them() -> None:
 
 
 def test_a_child_is_called_a_child_and_a_teenager_is_not() -> None:
-    made = write(Facts({"rate": "high", "pitch": "high"}, gender="male", age=8), seed="2")
+    made = write(Facts({"rate": "high", "pitch": "high"}, age=8, minor="male"), seed="2")
     assert any(c.claims.get("child") == "yes" for c in made)
     assert not any(" man" in c.text.lower() or "gentleman" in c.text.lower() for c in made if "child" in c.claims)
     assert not any("child" in claims for _, claims in prompts("male", 16, None, random.Random(1)))
+
+
+def test_a_meaning_is_one_claim_whatever_its_degree() -> None:
+    assert meaning({"pitch": "very_low"}) == meaning({"pitch": "low"}) != meaning({"pitch": "high"})
+    assert meaning({"emotion": "sad"}) == meaning({"burst": "sadness"}) == meaning({"profile.subdued": "yes"})
+    assert meaning({"burst": "amusement"}) != meaning({"emotion": "happy"})
+    assert meaning({"pitch": "low", "rate": "low"}) is meaning({"rate": "medium"}) is meaning({}) is None
+    vectors = torch.nn.functional.normalize(torch.randn(6, 8, generator=torch.Generator().manual_seed(1)), dim=1)
+    told = meanings(
+        [{"emotion": "sad"}, {"burst": "sadness"}, {"rate": "low"}, {"rate": "very_low"}, {}, {"rate": "x"}]
+    )
+    assert told[0] == told[1] and told[2] == told[3] and told[4] == -1
+    apart = wording_loss(vectors, told, torch.tensor(10.0))
+    together = wording_loss(vectors[[0, 0, 2, 2, 4, 5]], told, torch.tensor(10.0))
+    assert together < apart and wording_loss(vectors, torch.arange(6), torch.tensor(10.0)) == 0
 
 
 def test_searches_are_true_of_the_clip_and_never_phrases_of_the_dev_set() -> None:
@@ -163,7 +180,8 @@ def test_both_manifests_are_built_and_what_is_known_is_kept(corpora: Path, tmp_p
     laugh = rows["burst-b0"]
     assert (laugh.facts["burst"], laugh.facts["emotion"], laugh.attributes) == ("amusement", "happy", {})
     assert {c["kind"] for c in laugh.captions} == {"burst", "prompt", "query"} and "burst-b0__c" in rows
-    assert rows["kids-k0"].facts == {"child": "yes"}
+    kid = rows["kids-k0"]
+    assert (kid.gender, kid.facts) == (None, {"child": "yes", "minor": "female"}), "a girl is no woman"
     reader = next(row for row in rows.values() if row.speaker == "r1" and row.kind == "source")
     assert reader.facts == {"child": "no", "heard.calm": "yes", "heard.touch": "soft"}
     restyled = [row for row in rows.values() if row.speaker == "r1" and row.kind != "source"]

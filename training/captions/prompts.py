@@ -18,6 +18,7 @@ GENDER: dict[str, list[str]] = {
         "A woman's voice.",
     ],
 }
+MINOR = "minor"  # boys are no men: whether a child is male or female is a fact apart from gender
 CHILD_UNDER, GROWN_FROM = 13, 18  # years; between them nobody is surely one or the other
 CHILD = [
     "A child's voice.", "A child is speaking.", "A kid talking.", "A young child speaks.", "A child speaker.",
@@ -55,7 +56,7 @@ def age_band(age: int) -> str:
 
 
 def prompts(
-    gender: str | None, age: int | None, emotion: str | None, rng: random.Random
+    gender: str | None, age: int | None, emotion: str | None, rng: random.Random, minor: str | None = None
 ) -> list[tuple[str, dict[str, str]]]:
     """(prompt, claims) for each known label: the paper's own wording and one paraphrase."""
     made: list[tuple[str, dict[str, str]]] = []
@@ -84,9 +85,9 @@ def prompts(
     child = age is not None and age < CHILD_UNDER
     if child:
         made += [(text, {"child": "yes"}) for text in rng.sample(CHILD, 2)]
-        if gender is not None:
-            made.append((rng.choice(CHILD_OF[gender]), {"child": "yes", "gender": gender}))
-    if gender is not None and not child:
+        if minor is not None:
+            made.append((rng.choice(CHILD_OF[minor]), {"child": "yes", MINOR: minor}))
+    if gender is not None:
         paper, *others = GENDER[gender]
         made += [(paper, {"gender": gender}), (rng.choice(others), {"gender": gender})]
     if age is not None:

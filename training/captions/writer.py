@@ -14,7 +14,7 @@ from training.captions import lexicon
 from training.captions.attributes import extremity
 from training.captions.lexicon import join, sentence, with_article
 from training.captions.profiles import PREFIX, fitting, profile_facts, profiles
-from training.captions.prompts import CHILD_UNDER, prompts
+from training.captions.prompts import CHILD_UNDER, MINOR, prompts
 
 Kind = Literal["global", "fine", "prompt", "hedged", "burst", "listener", "query"]
 
@@ -50,6 +50,7 @@ class Facts:
     first: Mapping[str, str] = field(default_factory=dict)
     second: Mapping[str, str] = field(default_factory=dict)
     change: Mapping[str, str] = field(default_factory=dict)
+    minor: str | None = None  # a child's sex
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def write(facts: Facts, *, seed: str, short: int = 3, fine: int = 3) -> list[Cap
             made = _Writer(facts, rng).short() if kind == "global" else _Writer(facts, rng).fine()
             if made is not None:
                 found.setdefault(made.text, made)
-    for text, claims in prompts(facts.gender, facts.age, facts.emotion, rng):
+    for text, claims in prompts(facts.gender, facts.age, facts.emotion, rng, facts.minor):
         found.setdefault(text, Caption(text, "prompt", claims))
     whole = {a: v for a, v in facts.attributes.items() if a not in facts.change}
     for profile in fitting(profile_facts(whole, facts.emotion)):
@@ -268,9 +269,9 @@ class _Writer:
     def _noun(self) -> str:
         if self.facts.age is not None and self.facts.age < CHILD_UNDER and self.rng.random() < 0.8:
             self.claims["child"] = "yes"
-            own = self.facts.gender if self.rng.random() < 0.5 else None
+            own = self.facts.minor if self.rng.random() < 0.5 else None
             if own is not None:
-                self.claims["gender"] = own
+                self.claims[MINOR] = own
             return self.rng.choice(YOUNG[own])
         if self.facts.gender is None or self.rng.random() < 0.2:
             return self.rng.choice(NOUNS[None])

@@ -56,7 +56,7 @@ class Builder:
         self.shared, self.out, self.recipe, self.workers = shared, out, recipe, workers
         out.mkdir(parents=True, exist_ok=True)
         self._same_recipe()
-        self.clips = clips(shared, recipe)
+        self.clips = clips(shared, recipe)[: recipe.limit]
         if any(clip.espeak for clip in self.clips) and not shutil.which("espeak-ng"):
             raise ToolMissingError(
                 "the recipe has clips of espeak-ng, which is not installed: install it, or set espeak.clips to 0"

@@ -10,7 +10,7 @@ from pathlib import Path
 from training.captions import writer
 from training.captions.bursts import BURST, write_bursts
 from training.captions.listeners import PREFIX, write_listeners
-from training.captions.prompts import CHILD_UNDER
+from training.captions.prompts import CHILD_UNDER, MINOR
 from training.captions.queries import write_queries
 from training.corpus.data import DataRecipe, Row, read_manifest, stable_seed
 from training.objective.examples import facts_of
@@ -64,5 +64,6 @@ def _told(row: Row) -> writer.Facts:
         age=row.age,
         emotion=row.emotion,
         accent=row.accent,
+        minor=row.facts.get(MINOR),
         **{k: parts[k] for k in ("first", "second", "change") if k in parts},
     )

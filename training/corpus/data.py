@@ -97,6 +97,7 @@ class DataRecipe(BaseModel):
     seed: int = 1
     min_s: float = 0.9
     fit_clips: int = 700
+    limit: int | None = None  # source clips that are built, of their shuffled order; all unless named
     short_captions: int = 3
     fine_captions: int = 3
     queries: int = 0  # short searches in the words of users

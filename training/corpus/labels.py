@@ -13,7 +13,7 @@ from training.captions.attributes import Sample
 from training.captions.bursts import burst_facts
 from training.captions.gender import estimate_gender
 from training.captions.listeners import listener_facts
-from training.captions.prompts import CHILD_UNDER, GROWN_FROM
+from training.captions.prompts import CHILD_UNDER, GROWN_FROM, MINOR
 from training.corpus.data import SourceRecipe
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,9 @@ def labels_of(row: dict[str, Any], source: SourceRecipe, shared: Path) -> dict[s
         facts["child"] = "no"
     elif age is not None and age < CHILD_UNDER:
         facts["child"] = "yes"
+        if gender is not None:
+            facts[MINOR] = gender
+        gender = None
     if source.listeners:
         facts |= listener_facts(_words(shared / source.listeners).get(row["speaker"], []))
     if source.bursts:

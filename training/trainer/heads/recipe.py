@@ -52,6 +52,7 @@ class TrainPart(_Part):
     feature_noise: float = Field(0.1, description="noise on standardised frozen features, in their deviations")
     max_logit_scale: float = 50.0
     bf16: bool = Field(False, description="multiply in bfloat16 where the CPU can; losses and weights stay in fp32")
+    wording_weight: float = Field(0.0, ge=0, description="weight of the loss among captions of one meaning")
     centre_share: float = Field(0.0, ge=0, le=1, description="share of the mean output that a last bias takes off")
 
     @model_validator(mode="after")

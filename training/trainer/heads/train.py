@@ -17,6 +17,7 @@ from training.model.zipformer import Zipformer
 from training.objective.examples import TrainClip
 from training.objective.losses import soft_target_loss
 from training.objective.matches import OR, ClaimTable
+from training.objective.wordings import meanings, wording_loss
 from training.trainer.heads.features import pad_tokens, speech_features, text_features
 from training.trainer.heads.recipe import Recipe
 from training.trainer.heads.setup import centre_speech, standardise_heads
@@ -51,6 +52,7 @@ class Sampler:
                     claims.append(caption.claims)
             owned.append(rows)
         self.owned = owned
+        self.meanings = meanings(claims)
         self.table = ClaimTable([clip.facts for clip in clips], claims)
         weights = [
             recipe.data.source_weights.get(clip.source, 1.0) if rows else 0.0
@@ -189,6 +191,9 @@ def train(
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             speech, text = data.clips_of(batch), data.captions_of(batch)
         loss = soft_target_loss(speech.float(), text.float(), model.logit_scale.exp(), batch.match, batch.unknown)
+        if options.wording_weight:
+            same = wording_loss(text.float(), sampler.meanings[batch.captions], model.logit_scale.exp().detach())
+            loss = loss + options.wording_weight * same
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 2.0)
