@@ -20,8 +20,8 @@ from training.model.initial import InitialWeightsError, load_official, load_spee
 from training.objective.examples import TrainClip, facts_of, read_examples
 from training.objective.losses import soft_target_loss
 from training.objective.matches import ClaimTable
-from training.trainer.heads.features import speech_features
-from training.trainer.heads.train import train
+from training.trainer.heads.features import speech_features, text_features
+from training.trainer.heads.train import balanced, train
 
 
 def test_frozen_towers_learn_and_repeat(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:
@@ -222,3 +222,30 @@ def test_platt_recovers_a_known_map() -> None:
     assert abs(scale - 12) < 1 and abs(bias + 4) < 0.5
     assert calibration_error(1 / (1 + np.exp(-(scale * cosines + bias))), truth) < 0.03
     assert calibration_error(np.full(8000, 0.99), truth) > 0.3
+
+
+def test_values_of_a_corpus_are_drawn_equally_often_and_its_share_stays() -> None:
+    groups = [("acted", "sad"), ("acted", "angry"), ("acted", "angry"), ("acted", None), ("read", None), ("read", "sad")]
+    weights = balanced([1.0, 1.0, 1.0, 1.0, 0.5, 0.0], groups)
+    assert weights == pytest.approx([1.5, 0.75, 0.75, 1.0, 0.5, 0.0])
+
+
+def test_heads_learn_with_a_loss_among_captions(manifest: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    clips = read_examples(manifest)
+    own = [clip for clip in clips if clip.split == "train"]
+    model = run(small_recipe(tokenizer_path, wording_weight=1.0), own, tokenizer_path, tmp_path)
+    plain = run(small_recipe(tokenizer_path), own, tokenizer_path, tmp_path)
+    assert not torch.equal(model.text_projection.linear.weight, plain.text_projection.linear.weight)
+    held_out = [clip for clip in clips if clip.split != "train"]
+    assert caption_accuracy(model, held_out, Tokenizer.from_file(str(tokenizer_path)), tmp_path) > 0.8
+
+
+def test_a_text_is_encoded_once_whatever_it_stands_among(tokenizer_path: Path, tmp_path: Path) -> None:
+    model = build_model(small_recipe(tokenizer_path).model)
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    first = text_features(model, tokenizer, ["a high voice", "low", "low"], tmp_path)
+    assert torch.equal(first[1], first[2])
+    more = text_features(model, tokenizer, ["fast", "low", "a high voice"], tmp_path)
+    assert torch.equal(more[[2, 1]], first[[0, 1]])
+    kept = [np.load(file)["keys"].shape[0] for file in tmp_path.glob("text-*/*.npz")]
+    assert sorted(kept) == [1, 2]
