@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     milvus_index_type: str = Field(
         "AUTOINDEX", description="Milvus' index of the vectors: AUTOINDEX, FLAT, HNSW, IVF_FLAT."
     )
-    milvus_timeout_s: Seconds = Field(30.0, gt=0, description="Longest time of one call to Milvus, seconds.")
+    milvus_timeout_s: Seconds = Field(30.0, gt=0, description="Maximum time of one call to Milvus, seconds.")
     milvus_media_dir: Path | None = Field(
         None, description="With Milvus, the folder of kept audio: one that all replicas share."
     )
@@ -67,10 +67,10 @@ class Settings(BaseSettings):
         description="A connection without a request is closed after this; more than the proxy in front waits, seconds.",
     )
     head_timeout_s: Seconds = Field(
-        20.0, gt=0, description="Longest time from a request's first byte to the end of its headers, seconds."
+        20.0, gt=0, description="Maximum time from a request's first byte to the end of its headers, seconds."
     )
     max_head_bytes: int = Field(
-        64 * 1024, ge=4096, description="Largest request line and headers together, bytes (431 beyond)."
+        64 * 1024, ge=4096, description="Maximum size of a request line and headers together, bytes (431 beyond)."
     )
     log_level: LogLevel = Field("info", description="Lowest level that is logged.")
     log_format: LogFormat = Field("text", description="Lines for people, or one JSON object a line.")
@@ -91,58 +91,69 @@ class Settings(BaseSettings):
         description="Names that callers may know the service by, as in the Host header; *.example.com and * work. "
         "None: without keys IP addresses, localhost and names without a dot, with keys all.",
     )
-    key_concurrency: int = Field(0, ge=0, description="Most requests of one key at a time (429 beyond); 0 is no limit.")
+    key_concurrency: int = Field(
+        0, ge=0, description="Maximum number of requests of one key at a time (429 beyond); 0 is no limit."
+    )
     key_requests_per_s: float = Field(
-        0.0, ge=0, description="Most requests a second of one key (429 beyond); 0 is no limit."
+        0.0, ge=0, description="Maximum number of requests a second of one key (429 beyond); 0 is no limit."
     )
     key_burst: int = Field(20, ge=1, description="Requests that one key may send at once before its rate counts.")
-    max_requests: int = Field(256, ge=1, description="Most requests being answered at one time (503 beyond).")
+    max_requests: int = Field(
+        256, ge=1, description="Maximum number of requests being answered at one time (503 beyond)."
+    )
     max_lag_s: Seconds = Field(
         0.5,
         gt=0,
-        description="Longest time that what arrives may wait until it is looked at (503 beyond, "
+        description="Maximum time that what arrives may wait in the event loop before it is handled (503 beyond, "
         "where a batch of requests is under way).",
     )
     max_bodies_bytes: int = Field(
-        1024 * MIB, ge=1, description="Most body bytes of all requests being answered (503 beyond)."
+        1024 * MIB, ge=1, description="Maximum body bytes of all requests being answered (503 beyond)."
     )
 
     # The request
-    max_body_bytes: int = Field(256 * MIB, ge=1, description="Largest request body, bytes.")
+    max_body_bytes: int = Field(256 * MIB, ge=1, description="Maximum size of a request body, bytes.")
     body_idle_s: Seconds = Field(
         20.0,
         gt=0,
-        description="Longest silence within a request body (408 beyond); a whole one has CLSP_REQUEST_TIMEOUT_S. "
+        description="Maximum silence within a request body (408 beyond); a whole one has CLSP_REQUEST_TIMEOUT_S. "
         "Shorter than whoever stops the service waits for it, seconds.",
     )
     max_json_values: int = Field(
-        250_000, ge=1000, description="Most values in one JSON body: each comma, [ and { counts as one (413 beyond)."
+        250_000,
+        ge=1000,
+        description="Maximum number of values in one JSON body: each comma, [ and { counts as one (413 beyond).",
     )
-    max_parts: int = Field(64, ge=1, description="Most files, clips or pairs in one request.")
+    max_parts: int = Field(64, ge=1, description="Maximum number of files, clips or pairs in one request.")
     request_timeout_s: Seconds = Field(300.0, gt=0, description="Deadline of a request; late work is dropped with 504.")
     max_texts: int = Field(
-        256, ge=1, description="Most texts in one request; of all prompts of labels, nine tenths of CLSP_QUEUE_TEXTS."
+        256,
+        ge=1,
+        description="Maximum number of texts in one request; of all prompts of "
+        "labels, nine tenths of CLSP_QUEUE_TEXTS.",
     )
-    max_text_chars: int = Field(8192, ge=1, description="Longest text, characters.")
-    max_labels: int = Field(256, ge=2, description="Most labels in one classification.")
-    max_pairs: int = Field(64, ge=1, description="Most (clip, caption) pairs in one scoring request.")
-    max_curve_points: int = Field(400, ge=1, description="Most windows of one clip's curve over time.")
-    max_query_parts: int = Field(16, ge=1, description="Most parts in one search query.")
-    max_top_k: int = Field(1000, ge=1, description="Most hits that one search may ask for.")
-    page_size_max: int = Field(1000, ge=1, description="Most items on one page of a listing.")
-    max_metadata_bytes: int = Field(16 * 1024, ge=2, description="Largest metadata object of an item, bytes of JSON.")
+    max_text_chars: int = Field(8192, ge=1, description="Maximum length of a text, characters.")
+    max_labels: int = Field(256, ge=2, description="Maximum number of labels in one classification.")
+    max_pairs: int = Field(64, ge=1, description="Maximum number of (clip, caption) pairs in one scoring request.")
+    max_curve_points: int = Field(400, ge=1, description="Maximum number of windows of one clip's curve over time.")
+    max_query_parts: int = Field(16, ge=1, description="Maximum number of parts in one search query.")
+    max_top_k: int = Field(1000, ge=1, description="Maximum number of hits that one search may ask for.")
+    page_size_max: int = Field(1000, ge=1, description="Maximum number of items on one page of a listing.")
+    max_metadata_bytes: int = Field(
+        16 * 1024, ge=2, description="Maximum size of the metadata object of an item, bytes of JSON."
+    )
 
     # Audio
-    max_audio_bytes: int = Field(128 * MIB, ge=1, description="Largest encoded clip, bytes.")
-    max_audio_s: Seconds = Field(3600.0, gt=0, description="Longest clip after decoding, seconds.")
-    max_channels: int = Field(8, ge=1, le=64, description="Most channels of a clip; they are averaged.")
+    max_audio_bytes: int = Field(128 * MIB, ge=1, description="Maximum size of an encoded clip, bytes.")
+    max_audio_s: Seconds = Field(3600.0, gt=0, description="Maximum length of a clip after decoding, seconds.")
+    max_channels: int = Field(8, ge=1, le=64, description="Maximum number of channels of a clip; they are averaged.")
     max_decoded_samples: int = Field(
         3600 * 48_000 * 2,
         ge=1,
-        description="Most samples of a clip, all channels together: an hour at 48 kHz in stereo. "
+        description="Maximum number of samples of a clip, all channels together: an hour at 48 kHz in stereo. "
         "Raise it with CLSP_MAX_AUDIO_S.",
     )
-    max_request_audio_s: Seconds = Field(3600.0, gt=0, description="Most decoded audio of one request, seconds.")
+    max_request_audio_s: Seconds = Field(3600.0, gt=0, description="Maximum decoded audio of one request, seconds.")
     min_sample_rate: int = Field(4000, ge=1000, description="Lowest sample rate of a clip, Hz.")
     max_sample_rate: int = Field(192_000, le=768_000, description="Highest sample rate of a clip, Hz.")
     min_peak_dbfs: float = Field(-80.0, le=0, description="A clip whose peak is below this is refused as silent, dBFS.")
@@ -154,7 +165,7 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Networks that are not public and may be fetched from all the same, such as 10.1.0.0/16.",
     )
-    url_timeout_s: Seconds = Field(10.0, gt=0, description="Longest time that fetching one clip may take, seconds.")
+    url_timeout_s: Seconds = Field(10.0, gt=0, description="Maximum time that fetching one clip may take, seconds.")
     decode_workers: int = Field(
         2,
         ge=1,
@@ -164,19 +175,19 @@ class Settings(BaseSettings):
 
     # The encoders
     threads: int = Field(0, ge=0, le=1024, description="Threads of one encoder; 0 takes the container's CPU quota.")
-    batch_audio_s: Seconds = Field(30.0, gt=0, description="Most padded audio in one speech batch, seconds.")
-    batch_texts: int = Field(32, ge=1, description="Most texts in one text batch.")
+    batch_audio_s: Seconds = Field(30.0, gt=0, description="Maximum padded audio in one speech batch, seconds.")
+    batch_texts: int = Field(32, ge=1, description="Maximum number of texts in one text batch.")
     queue_audio_s: Seconds = Field(
-        9000.0, gt=0, description="Most windowed audio waiting for encoding, of which bulk is nine tenths, seconds."
+        9000.0, gt=0, description="Maximum windowed audio waiting for encoding, of which bulk is nine tenths, seconds."
     )
     bulk_audio_s: Seconds = Field(
         60.0, gt=0, description="A clip longer than this lets shorter ones go first, seconds."
     )
     max_wait_s: Seconds = Field(
-        10.0, gt=0, description="Longest expected wait for an encoder, beyond which interactive work is refused (503)."
+        10.0, gt=0, description="Maximum expected wait for an encoder, beyond which interactive work is refused (503)."
     )
     queue_texts: int = Field(
-        4096, ge=1, description="Most texts waiting for the text encoder, of which bulk is nine tenths."
+        4096, ge=1, description="Maximum number of texts waiting for the text encoder, of which bulk is nine tenths."
     )
     text_cache_size: int = Field(4096, ge=0, description="Text embeddings kept in memory; 0 turns the cache off.")
     heartbeat_timeout_s: Seconds = Field(
@@ -230,19 +241,23 @@ class Settings(BaseSettings):
         description="Folders that ingest jobs may read, as name=/path or /path, whose last part is then the name; "
         "none is off. Links below them are never followed.",
     )
-    ingest_jobs: int = Field(1, ge=1, le=16, description="Most ingest jobs that run at the same time.")
-    ingest_jobs_waiting: int = Field(100, ge=1, description="Most ingest jobs that wait for their turn (429 beyond).")
-    ingest_jobs_kept: int = Field(1000, ge=0, description="Most ingest jobs that are remembered after they have ended.")
-    ingest_max_entries: int = Field(10_000_000, ge=1, description="Most clips in one ingest job.")
-    ingest_max_line_bytes: int = Field(1 * MIB, ge=64, description="Longest line of a manifest, bytes.")
+    ingest_jobs: int = Field(1, ge=1, le=16, description="Maximum number of ingest jobs that run at the same time.")
+    ingest_jobs_waiting: int = Field(
+        100, ge=1, description="Maximum number of ingest jobs that wait for their turn (429 beyond)."
+    )
+    ingest_jobs_kept: int = Field(
+        1000, ge=0, description="Maximum number of ingest jobs that are remembered after they have ended."
+    )
+    ingest_max_entries: int = Field(10_000_000, ge=1, description="Maximum number of clips in one ingest job.")
+    ingest_max_line_bytes: int = Field(1 * MIB, ge=64, description="Maximum length of a line of a manifest, bytes.")
     ingest_decode_workers: int = Field(2, ge=1, le=64, description="Clips that one ingest job decodes at a time.")
     ingest_ahead_s: Seconds = Field(
-        300.0, gt=0, description="Most audio of one ingest job between decoding and the disk, seconds."
+        300.0, gt=0, description="Maximum audio of one ingest job between decoding and the disk, seconds."
     )
     events_heartbeat_s: Seconds = Field(
         15.0,
         gt=0,
-        description="Longest silence of an event stream before a sign of life, seconds.",
+        description="Maximum silence of an event stream before a sign of life, seconds.",
     )
 
     @field_validator(

@@ -76,7 +76,7 @@ async def list_jobs(
     services: ServicesDep,
     jobs: JobsDep,
     cursor: Annotated[str | None, Query(max_length=2048, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, description="Most jobs on the page.")] = 20,
+    limit: Annotated[int, Query(ge=1, description="Maximum number of jobs on the page.")] = 20,
     collection: Annotated[CollectionName | None, Query(description="Only jobs of this collection.")] = None,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
 ) -> JobList:
@@ -124,7 +124,9 @@ async def get_refused(
     services: ServicesDep,
     jobs: JobsDep,
     after: Annotated[int, Query(ge=0, le=2**53, description="Leave out clips up to this `number`.")] = 0,
-    limit: Annotated[int | None, Query(ge=1, le=2**53, description="Most lines; left out, all of them.")] = None,
+    limit: Annotated[
+        int | None, Query(ge=1, le=2**53, description="Maximum number of lines; left out, all of them.")
+    ] = None,
 ) -> StreamingResponse:
     """What the job refused so far, and why: `number`, `file`, `id` and `error` a line, streamed."""
     job = await jobs.get(job_id)

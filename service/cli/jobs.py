@@ -74,7 +74,7 @@ def _watch(client: Client, job: Job, failures: Path, *, as_json: bool) -> None:
 
 @jobs_app.command("list")
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most jobs.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs.")] = 20,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = None,
     as_json: JsonOption = False,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -137,10 +137,22 @@ def _plugin(entry: EntryPoint) -> Callable[[typer.Context], None]:
     return run
 
 
+_HELP: Final = {
+    "annotate": "Write style captions for clips, from measurements or with a language model.",
+    "calibrate": "Fit a bundle's match probability on your own labelled clips.",
+    "captions": "Convert, filter and inspect caption files.",
+    "evaluate": "Measure a bundle on your clips or on a public test set.",
+    "export": "Export a trained or released checkpoint to a model bundle.",
+    "index": "Inspect, rebuild, back up and restore the index of a data folder.",
+    "judge": "Rate captions with a language model.",
+    "train": "Train a model from a recipe.",
+}
+"""Commands that other packages own are loaded when they are called; their help must not need that."""
+
 for _entry in sorted(entry_points(group="clsp.commands"), key=lambda entry: entry.name):
     app.command(
         _entry.name,
-        help=f"Of the room that owns it; it may need the train extra: `clsp {_entry.name} --help`.",
+        help=_HELP.get(_entry.name, f"See `clsp {_entry.name} --help`."),
         # Its own options, --help among them, belong to the command that is loaded.
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
     )(_plugin(_entry))

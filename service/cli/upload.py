@@ -154,7 +154,7 @@ class Ingest:
         if clip.path.suffix.lower() in OTHER_AUDIO_SUFFIXES and sniff(data) is None:
             # Not sent: the service could only say the same.
             detail = f"this is {describe(data)}; the service reads {ACCEPTED}"
-            self._fail(clip, {"title": "The audio cannot be used", "detail": detail})
+            self._fail(clip, {"title": "Invalid audio", "detail": detail})
             return None
         decision = self._decide(clip, hashlib.sha256(data).hexdigest())
         if decision.new_content:

@@ -24,7 +24,7 @@ class WrongState(JobError):  # noqa: N818  (what happened)
 
 
 class TooManyJobs(JobError):  # noqa: N818  (what happened)
-    """As many jobs wait as may."""
+    """The job queue is full."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} jobs wait already")

@@ -147,7 +147,7 @@ class Problem(BaseModel):
             "examples": [
                 {
                     "type": "urn:clsp-service:error:invalid-audio",
-                    "title": "The audio cannot be used",
+                    "title": "Invalid audio",
                     "status": 422,
                     "detail": "items[0].audio: 0.1 s is shorter than 0.25 s",
                     "field": "items[0].audio",

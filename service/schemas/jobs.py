@@ -10,7 +10,7 @@ from service.schemas.common import EXAMPLE_IDENTITY, RequestModel, ResponseModel
 
 _REASON: Final[dict[str, Any]] = {
     "type": "urn:clsp-service:error:invalid-audio",
-    "title": "The audio cannot be used",
+    "title": "Invalid audio",
     "detail": "the WAV file is cut off: the last page is missing",
     "code": "truncated",
 }

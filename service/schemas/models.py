@@ -45,10 +45,12 @@ class ModelInfo(ResponseModel):
     )
     embedding_dim: int
     sample_rate: int = Field(description="Rate that audio is resampled to, Hz.")
-    window_s: float = Field(description="Longest window, seconds; longer clips are cut.")
+    window_s: float = Field(description="Maximum length of a window, seconds; longer clips are cut.")
     hop_s: float = Field(description="Distance between windows, seconds.")
-    min_s: float = Field(description="Shortest clip, seconds.")
-    max_tokens: int = Field(description="Longest text, tokens; longer texts are cut, and the answer says so.")
+    min_s: float = Field(description="Minimum length of a clip, seconds.")
+    max_tokens: int = Field(
+        description="Maximum length of a text, tokens; longer texts are cut, and the answer says so."
+    )
     logit_scale: float = Field(description="Cosines times this are the logits of classification.")
     presets: dict[str, list[str]] = Field(description="Label sets for POST /v1/classify.")
 

@@ -115,8 +115,8 @@ class SearchRequest(RequestModel):
         "ne, in, nin, gt, gte, lt, lte, exists and contains; `all`, `any` and `not` combine.",
         examples=[{"gender": "female", "age": {"gte": 40}}],
     )
-    top_k: int = Field(10, ge=1, description="Most hits.")
-    min_score: float | None = Field(None, ge=-1, le=1, allow_inf_nan=False, description="Least cosine of a hit.")
+    top_k: int = Field(10, ge=1, description="Maximum number of hits.")
+    min_score: float | None = Field(None, ge=-1, le=1, allow_inf_nan=False, description="Minimum cosine of a hit.")
     diversity: float = Field(
         0.0,
         ge=0,

@@ -60,7 +60,7 @@ def test_a_library_from_beginning_to_end(clsp: Client, tmp_path: Path) -> None:
     assert (gone.value.status, gone.value.slug) == (404, "unknown-item")
     assert gone.value.request_id
     clsp.delete_collection(name)
-    with pytest.raises(ProblemError, match="No such collection"):
+    with pytest.raises(ProblemError, match="Collection not found"):
         clsp.collection(name)
 
 
@@ -292,7 +292,7 @@ def test_a_delete_whose_answer_is_lost_is_done(clsp: Client, server: Any) -> Non
                 client.delete_item("lost", "low")
             assert unknown.value.slug == "unknown-item", "no answer was lost: it was never there"
             asyncio.run(work())
-            with pytest.raises(ProblemError, match="No such collection"):
+            with pytest.raises(ProblemError, match="Collection not found"):
                 client.delete_collection("lost")
         proxy.shutdown()
     assert "lost" not in [one["name"] for one in clsp.collections()]

@@ -56,7 +56,7 @@ def test_a_wrong_field_is_named_with_the_known_ones(online: Run, small_library: 
 def test_an_unknown_collection_is_said(online: Run) -> None:
     done = online("search", "nowhere", "a voice")
     assert done.status == 1
-    assert "No such collection (404)" in done.err
+    assert "Collection not found (404)" in done.err
 
 
 def test_items_and_collections_can_be_deleted(online: Run, small_library: Path) -> None:

@@ -357,7 +357,7 @@ def test_a_bad_clip_is_explained(browser: Browser, library: Server, tmp_path: Pa
     bad.write_text("not audio at all")
     by(browser, "file").send_keys(str(bad))
     by(browser, "caption").send_keys("anything", Keys.ENTER)
-    until(browser, lambda page: "The audio cannot be used" in by(page, "error").text)
+    until(browser, lambda page: "Invalid audio" in by(page, "error").text)
     assert by(browser, "error").get_attribute("role") == "alert"
 
 

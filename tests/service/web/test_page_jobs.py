@@ -105,7 +105,7 @@ def test_jobs_of_others_are_there_and_failures_say_why(browser: Browser, own: Se
     go.set()
     assert ended(own.client, job)["state"] == "failed"
     until(browser, lambda page: any(one.startswith("Failed") for one in words(page)))
-    assert "No such collection" in text_of(browser, ".server-job .bad")[0]
+    assert "Collection not found" in text_of(browser, ".server-job .bad")[0]
 
 
 def test_a_path_that_cannot_be_is_refused_in_words(browser: Browser, own: Server) -> None:

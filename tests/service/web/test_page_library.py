@@ -77,7 +77,7 @@ def test_clips_are_dropped_in_and_the_refused_ones_named(browser: Browser, empty
     assert len(set(counts)) > 3, "progress is live, not one jump at the end"
     assert text_of(browser, ".job > span")[0] == "Done: 5 of 6 added to takes, 1 refused"
     (refused,) = text_of(browser, ".failures li")
-    assert refused.startswith("notes.wav: The audio cannot be used")
+    assert refused.startswith("notes.wav: Invalid audio")
     until(browser, lambda page: "5 clips" in by(page, "collections").text)
     assert [one.split(".")[0] for one in text_of(browser, "#items tbody td:first-child")] == [
         f"take-{i}" for i in range(5)

@@ -43,27 +43,32 @@ class EndpointSettings(BaseSettings):
     max_tokens: int = Field(
         0,
         ge=0,
-        description="Longest answer, tokens; 0 is 512 for the annotator and 4096, thoughts included, for others.",
+        description="Maximum length of an answer, tokens; 0 is 512 for the "
+        "annotator and 4096, thoughts included, for others.",
     )
     extra_body: dict[str, Any] = Field(
         default_factory=dict,
         description='JSON that joins each request; null removes a field: `{"max_tokens": null, "top_k": 20}`.',
     )
-    max_audio_s: float = Field(30.0, gt=0, description="Longest stretch of a clip that is sent, seconds.")
+    max_audio_s: float = Field(30.0, gt=0, description="Maximum length of a stretch of a clip that is sent, seconds.")
 
     # How fast
     concurrency: int = Field(16, ge=1, description="Requests under way at once, for each base URL.")
-    requests_per_minute: float = Field(0.0, ge=0, description="Most requests a minute for each base URL; 0: no limit.")
+    requests_per_minute: float = Field(
+        0.0, ge=0, description="Maximum number of requests a minute for each base URL; 0: no limit."
+    )
 
     # How patiently
-    timeout_s: float = Field(120.0, gt=0, description="Longest wait for one answer, seconds.")
-    connect_timeout_s: float = Field(10.0, gt=0, description="Longest wait for a connection, seconds.")
+    timeout_s: float = Field(120.0, gt=0, description="Maximum wait for one answer, seconds.")
+    connect_timeout_s: float = Field(10.0, gt=0, description="Maximum wait for a connection, seconds.")
     attempts: int = Field(6, ge=1, description="Attempts at one request that faults and time-outs may use up.")
-    patience_s: float = Field(1800.0, gt=0, description="Longest time that one request may wait out rate limits, s.")
+    patience_s: float = Field(1800.0, gt=0, description="Maximum time that one request may wait out rate limits, s.")
     backoff_s: float = Field(1.0, gt=0, description="First pause where the server names none; doubles, seconds.")
-    backoff_max_s: float = Field(60.0, gt=0, description="Longest such pause, seconds.")
+    backoff_max_s: float = Field(60.0, gt=0, description="Maximum such pause, seconds.")
     failures_in_a_row: int = Field(20, ge=1, description="Requests given up in a row after which the run stops.")
-    max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest answer that is read, bytes.")
+    max_answer_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Maximum size of an answer that is read, bytes."
+    )
 
     # At what price
     input_price: float = Field(0.0, ge=0, description="Price of a million text input tokens.")
