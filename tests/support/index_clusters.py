@@ -8,7 +8,7 @@ from index.ann.plan import IndexSettings
 from index.types import NewItem, NewSegment, Vector
 
 # Everything small, so that a few thousand vectors go through what millions would; and built in the tests' own process,
-# which is quicker (test_index_apart.py has the other).
+# which is quicker (tests/index/local/test_build_subprocess.py has the other).
 SMALL = IndexSettings(flat_bytes=64_000, delta_bytes=32_000, exact_ids=20, background=False, build_apart=False)
 
 
