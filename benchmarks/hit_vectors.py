@@ -1,6 +1,6 @@
 """What the vectors of hits cost: with the search, or one call a hit after it, as queries of parts and diversity need.
 
-    python benchmarks/hit_vectors.py [--items 100000] [--rounds 200]
+    python benchmarks/hit_vectors.py [--items 50000] [--rounds 200]
 
 Both in one process on one library, in turn; medians, and their ratio.
 """
@@ -16,24 +16,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from index_data import DIM, vectors
 
 from index.local.store import LocalStore
 from index.types import NewItem, NewSegment
 
-DIM = 512
-BATCH = 5000
 
-
-def fill(store: LocalStore, items: int, rng: np.random.Generator) -> None:
-    """Items of two segments around common centres, as clips of alike voices are."""
-    centres = rng.standard_normal((200, DIM))
-    for start in range(0, items, BATCH):
-        vectors = centres[rng.integers(0, len(centres), (BATCH, 1))] + rng.standard_normal((BATCH, 2, DIM))
-        vectors = (vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).astype(np.float32)
-        batch = [
-            NewItem(f"{start + i}", [NewSegment(0, 5, one[0]), NewSegment(5, 10, one[1])], {"n": i}, 10.0, "0" * 64)
-            for i, one in enumerate(vectors)
-        ]
+def fill(store: LocalStore, items: int) -> None:
+    """Items of two segments each."""
+    number = 0
+    for block in vectors(2 * items):
+        batch = []
+        for one, two in block.reshape(-1, 2, DIM):
+            segments = [NewSegment(0, 5, one), NewSegment(5, 10, two)]
+            batch.append(NewItem(str(number), segments, {"n": number}, 10.0, "0" * 64))
+            number += 1
         store.upsert("c", batch, identity="x")
 
 
@@ -53,12 +50,10 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=50_000, help="items of two segments each")
     parser.add_argument("--rounds", type=int, default=200)
     options = parser.parse_args()
-    rng = np.random.default_rng(0)
-    queries = rng.standard_normal((options.rounds, DIM))
-    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    queries = np.concatenate(list(vectors(options.rounds, seed=2)))
     with tempfile.TemporaryDirectory() as folder, LocalStore(Path(folder)) as store:
         store.create_collection("c", dim=DIM, identity="x")
-        fill(store, options.items, rng)
+        fill(store, options.items)
         store.maintenance.settle()
         for top_k in (10, 100):
 
