@@ -9,7 +9,7 @@ from pathlib import Path
 from index.backend import Store
 from index.errors import IdentityMismatch, InvalidInput
 from index.exchange import parquet
-from index.reconcile import metadata_patch, reconcile
+from index.exchange.reconcile import metadata_patch, reconcile
 from index.types import Item, NewItem
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Client, InvalidRequestError, ProblemError
 from clsp_client.calls import NewClip
-from index.reconcile import Decision, metadata_patch, reconcile
+from index.exchange.reconcile import Decision, metadata_patch, reconcile
 from service.audio.containers import ACCEPTED, describe, sniff
 from service.cli.common import CliError
 from service.cli.output import printable

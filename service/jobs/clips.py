@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from index.backend import Store
 from index.errors import IdentityMismatch, IndexingError
-from index.reconcile import metadata_patch, reconcile
+from index.exchange.reconcile import metadata_patch, reconcile
 from index.types import Limits, MediaBlob, NewItem, NewSegment
 from index.validate import check_metadata
 from service.audio.decode import MEDIA_TYPES, Clip, decode

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.reconcile import metadata_patch, reconcile
+from index.exchange.reconcile import metadata_patch, reconcile
 
 OLD = {"gender": "female", "age": 61}
 
