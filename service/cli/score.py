@@ -54,6 +54,9 @@ def score(
     min_group_match: Annotated[
         Threshold, typer.Option(min=0, max=1, help="Least mean match probability of a group.")
     ] = None,
+    max_clip_drop: Annotated[
+        Threshold, typer.Option(min=0, help="Largest drop of a clip's cosine since the baseline.")
+    ] = None,
     max_drop: Annotated[float, typer.Option(min=0, help="Drop of a mean cosine that is tolerated.")] = 0.001,
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Of the whole comparison: 0.99 fails 1 unchanged run in 100.")
@@ -65,6 +68,10 @@ def score(
         bool,
         typer.Option("--allow-removed", help="The set may lack clips of the baseline, or give them other captions."),
     ] = False,
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="Column that groups the set; repeat for more than one. \\[group]"),
+    ] = None,
     audio_root: Annotated[Path | None, typer.Option(help="What audio paths are relative to. [the set]")] = None,
     details: Annotated[bool, typer.Option(help="Attributes, and sentences over time.")] = True,
     window: Annotated[Threshold, typer.Option(help="Window of the curves over time, seconds. [3]")] = None,
@@ -92,7 +99,8 @@ def score(
     from service.gates.sources import SourceError
     from service.gates.verdict import Gates
 
-    thresholds = (min_match, min_cosine, min_percentile, min_group_match, max_drop, confidence, min_coverage)
+    means = (min_group_match, max_clip_drop, max_drop, confidence, min_coverage)
+    thresholds = (min_match, min_cosine, min_percentile, *means)
     if not all(math.isfinite(value) for value in (*thresholds, window, hop) if value is not None):
         raise CannotJudgeError(
             "A threshold, --window or --hop is not a finite number: no clip could break such a gate."
@@ -102,6 +110,7 @@ def score(
         min_cosine=min_cosine,
         min_percentile=min_percentile,
         min_group_match=min_group_match,
+        max_clip_drop=max_clip_drop,
         max_drop=max_drop,
         confidence=confidence,
         min_coverage=min_coverage,
@@ -113,6 +122,7 @@ def score(
         out=out if out is not None or caption is not None else Path("clsp-score"),
         baseline=baseline,
         audio_root=audio_root,
+        group_by=tuple(group_by or ()),
         detail=Detail(attributes=details, sentences=details, window_s=window, hop_s=hop),
         gates=gates,
         players=players,

@@ -35,6 +35,7 @@ class Options:
     out: Path | None
     baseline: Path | None
     audio_root: Path | None
+    group_by: tuple[str, ...]
     detail: Detail
     gates: Gates
     players: int
@@ -117,7 +118,7 @@ def _cases(options: Options) -> list[Case]:
         return [Case(source.name, source, options.caption, ONE_GROUP, str(source))]
     if source.is_file() and source.suffix.lower() in AUDIO_SUFFIXES:
         raise SourceError(f"{source} is one clip: give its caption after it")
-    return read_cases(source, audio_root=options.audio_root)
+    return read_cases(source, audio_root=options.audio_root, group_by=options.group_by)
 
 
 def _connect(options: Options) -> AbstractAsyncContextManager[Scorer]:
@@ -222,5 +223,7 @@ def describe(options: Options) -> str:
     if options.baseline is not None:
         tolerated = f" by more than {gates.max_drop:g}" if gates.max_drop else ""
         words.append(f"no drop{tolerated} since the baseline at {gates.confidence:.2%} confidence")
+        if gates.max_clip_drop is not None:
+            words.append(f"cosine of a clip at most {gates.max_clip_drop:g} below the baseline")
     words.append(f"coverage {gates.min_coverage:.0%}")
     return "; ".join(words)

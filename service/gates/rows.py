@@ -31,10 +31,12 @@ class Case:
     caption: str
     group: str
     shown: str
+    labels: tuple[str, ...] = ()
+    """"column=value" of what else the clip is grouped by."""
 
     def __post_init__(self) -> None:
         try:
-            "\n".join((self.id, self.caption, self.group, self.shown)).encode("utf-8")
+            "\n".join((self.id, self.caption, self.group, self.shown, *self.labels)).encode("utf-8")
         except UnicodeEncodeError as error:
             raise RowsError(f"{self.id!a}: id, caption, group or path is not valid Unicode") from error
 
@@ -89,6 +91,7 @@ class Row:
     percentile: FiniteFloat | None
     identity: str
     truncated: bool = False
+    labels: tuple[str, ...] = ()
     attributes: tuple[Attribute, ...] = ()
     sentences: tuple[Sentence, ...] = ()
     turns: tuple[tuple[FiniteFloat, FiniteFloat], ...] = ()
@@ -144,6 +147,7 @@ def row_of_answer(case: Case, sha256: str, answer: Mapping[str, Any]) -> Row:
         percentile=None if result["percentile"] is None else _number(result["percentile"]),
         identity=answer["identity"],
         truncated=bool(answer["truncated"]),
+        labels=case.labels,
         attributes=tuple(_attribute(one) for one in result.get("attributes") or ()),
         sentences=tuple(
             Sentence(

@@ -8,7 +8,8 @@ from importlib.resources import files
 from statistics import fmean
 from string import Template
 
-from service.gates.compare import COSINE, Change, Comparison
+from service.gates.compare import Change, Comparison, place
+from service.gates.questions import COSINE
 from service.gates.report import charts
 from service.gates.report.headline import cut_captions, headlines
 from service.gates.report.sound import Sound
@@ -47,8 +48,8 @@ def worst_rows(run: Run, verdict: Verdict, count: int) -> list[Row]:
     """The clips worth hearing: those that break a gate of their own, then those of failed groups, then the lowest."""
     order: list[str] = [breach.id for breach in verdict.breaches if breach.id is not None]
     depth = max((len(breach.clips) for breach in verdict.breaches), default=0)
-    for place in range(depth):  # turn by turn, so that each failed group is heard
-        order += [breach.clips[place] for breach in verdict.breaches if breach.id is None and place < len(breach.clips)]
+    for turn in range(depth):  # turn by turn, so that each failed group is heard
+        order += [breach.clips[turn] for breach in verdict.breaches if breach.id is None and turn < len(breach.clips)]
     order += [row.id for row in sorted(run.rows, key=lambda row: row.match_probability)]
     by_id = {row.id: row for row in run.rows}
     return [by_id[id] for id in dict.fromkeys(order) if id in by_id][:count]
@@ -82,7 +83,7 @@ def _breaches(verdict: Verdict) -> str:
     rows = [
         (
             breach.gate,
-            breach.id or (f"group {breach.group}" if breach.group else "all clips"),
+            breach.place,
             breach.message,
             ", ".join(breach.attributes),
         )
@@ -115,7 +116,8 @@ def _distributions(run: Run, verdict: Verdict) -> str:
 
 def _groups(run: Run, verdict: Verdict) -> str:
     comparison = verdict.comparison
-    changed = {c.group: c for c in comparison.changes if c.measure == COSINE} if comparison else {}
+    cosines = [c for c in comparison.changes if c.measure == COSINE and c.subset is None] if comparison else []
+    changed = {c.group: c for c in cosines}
     missed: dict[str, list[str]] = {}
     for breach in verdict.breaches:
         if breach.group:
@@ -167,7 +169,7 @@ def _changes(comparison: Comparison | None) -> str:
     }
     rows = [
         [
-            escape(change.group or "all clips"),
+            escape(place(change.group, change.subset)),
             escape(change.measure),
             str(change.test.pairs),
             f"{change.test.mean:+.3f}",
@@ -183,7 +185,7 @@ def _changes(comparison: Comparison | None) -> str:
         ]
         for change in ordered
     ]
-    columns = ("group", "measure", "#pairs", "#mean change", "interval", "#p, corrected", "")
+    columns = ("clips", "measure", "#pairs", "#mean change", "interval", "#p, corrected", "")
     return _section("Since the baseline", text + _table(columns, rows))
 
 
@@ -258,7 +260,7 @@ def _footer() -> str:
         "<footer><p>Match is the calibrated probability that clip and caption belong together; cosine is the model's "
         "raw similarity. A margin weighs an attribute of the caption against its opposites: below 0 an opposite fits "
         "better. Changes are means of paired differences with studentised bootstrap intervals; p is corrected for the "
-        "number of questions (Holm). Curves are cosines in overlapping windows.</p></footer>"
+        "questions (weighted Holm). Curves are cosines in overlapping windows.</p></footer>"
     )
 
 
