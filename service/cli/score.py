@@ -57,6 +57,14 @@ def score(
     max_clip_drop: Annotated[
         Threshold, typer.Option(min=0, help="Largest drop of a clip's cosine since the baseline.")
     ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measured property that must not move since the baseline: pitch, range, rate, level, pauses, silence, "
+            "duration, clipping. Repeat for more than one."
+        ),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure each clip's voice into the rows.")] = False,
     max_drop: Annotated[float, typer.Option(min=0, help="Drop of a mean cosine that is tolerated.")] = 0.001,
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Of the whole comparison: 0.99 fails 1 unchanged run in 100.")
@@ -98,7 +106,11 @@ def score(
     from service.gates.scorer import Detail
     from service.gates.sources import SourceError
     from service.gates.verdict import Gates
+    from service.gates.voice import MEASURES, MeasuringUnavailableError
 
+    unknown = [name for name in hold or () if name not in MEASURES]
+    if unknown:
+        raise CannotJudgeError(f"--hold {unknown[0]}: not one of {', '.join(MEASURES)}.")
     means = (min_group_match, max_clip_drop, max_drop, confidence, min_coverage)
     thresholds = (min_match, min_cosine, min_percentile, *means)
     if not all(math.isfinite(value) for value in (*thresholds, window, hop) if value is not None):
@@ -111,6 +123,7 @@ def score(
         min_percentile=min_percentile,
         min_group_match=min_group_match,
         max_clip_drop=max_clip_drop,
+        voice=tuple(dict.fromkeys(hold or ())),
         max_drop=max_drop,
         confidence=confidence,
         min_coverage=min_coverage,
@@ -125,6 +138,7 @@ def score(
         group_by=tuple(group_by or ()),
         detail=Detail(attributes=details, sentences=details, window_s=window, hop_s=hop),
         gates=gates,
+        measure_voice=measure,
         players=players,
         in_flight=in_flight,
         fresh=fresh,
@@ -143,7 +157,7 @@ def score(
     except (BrokenPipeError, SystemExit) as error:
         # rich ends the process where nobody reads on, with the status of a verdict.
         raise CannotJudgeError("Nobody reads the output any longer.") from error
-    except (SourceError, RowsError, BundleError, OSError, ImportError) as error:
+    except (SourceError, RowsError, BundleError, MeasuringUnavailableError, OSError, ImportError) as error:
         raise CannotJudgeError(str(error)) from error
     except ClspError as error:
         raise CannotJudgeError(explain(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +14,8 @@ from rich.console import RenderableType
 
 from clsp_client import AUDIO_SUFFIXES
 from service.gates.report.junit import junit
-from service.gates.report.page import page, worst_rows
+from service.gates.report.page import page
+from service.gates.report.selection import worst_rows
 from service.gates.report.sound import Sound, read_sound
 from service.gates.report.terminal import summary
 from service.gates.rows import Case, Row, Run, Unjudged, dump, read_rows, write_rows
@@ -21,6 +23,7 @@ from service.gates.runner import Earlier, judge_set, read_earlier
 from service.gates.scorer import Detail, Scorer, in_process, remote
 from service.gates.sources import ONE_GROUP, SourceError, read_cases
 from service.gates.verdict import Gates, Verdict, judge
+from service.gates.voice import with_voices
 
 ROWS, PARTIAL, UNJUDGED = "scores.jsonl", "scores.partial.jsonl", "unjudged.jsonl"
 JUNIT, REPORT, SUMMARY = "junit.xml", "report.html", "run.json"
@@ -38,6 +41,7 @@ class Options:
     group_by: tuple[str, ...]
     detail: Detail
     gates: Gates
+    measure_voice: bool
     players: int
     in_flight: int
     fresh: bool
@@ -95,6 +99,9 @@ async def run_score(options: Options, on_progress: Callable[[int, int], None]) -
             in_flight=options.in_flight,
             on_done=on_done,
         )
+    if options.gates.voice or options.measure_voice:
+        paths = {case.id: case.audio for case in cases}
+        run.rows = await asyncio.to_thread(lambda: [*with_voices(run.rows, paths)])
     verdict = judge(run, options.gates, baseline)
     result = Result(cases, run, verdict, scoring)
     if options.out is not None:
@@ -223,6 +230,8 @@ def describe(options: Options) -> str:
     if options.baseline is not None:
         tolerated = f" by more than {gates.max_drop:g}" if gates.max_drop else ""
         words.append(f"no drop{tolerated} since the baseline at {gates.confidence:.2%} confidence")
+        if gates.voice:
+            words.append(f"measured {', '.join(gates.voice)} as in the baseline")
         if gates.max_clip_drop is not None:
             words.append(f"cosine of a clip at most {gates.max_clip_drop:g} below the baseline")
     words.append(f"coverage {gates.min_coverage:.0%}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from service.gates.questions import ALL, CLIPS, COSINE, PLAIN, SHARES, Pair, Question, mean_change, questions
+from service.gates.questions import ALL, CLIPS, COSINE, PLAIN, SHARES, VOICE, Pair, Question, change_in, questions
 from service.gates.rows import Row, groups_of
 from service.gates.statistics import PairedTest, outliers, paired_bootstrap, weighted_holm
+from service.gates.voice import MEASURES, PREFIX
 
 TOLERATED_MARGIN = 0.05
 """Fall of a margin, in logits, that is none: rows are rounded, and processors differ in the last bits."""
@@ -43,7 +44,9 @@ class Change:
     def name(self) -> str:
         """As people read it."""
         where = place(self.group, self.subset)
-        return f"{where}, {'cosine' if self.measure == COSINE else f'attribute {self.measure}'}"
+        return (
+            f"{where}, {self.measure if self.measure == COSINE or self.level == VOICE else f'attribute {self.measure}'}"
+        )
 
 
 def place(group: str | None, subset: str | None) -> str:
@@ -94,7 +97,14 @@ def pair_up(before: Sequence[Row], after: Sequence[Row], unjudged: Sequence[str]
 
 
 def find_changes(
-    comparison: Comparison, *, confidence: float, max_drop: float, min_pairs: int, resamples: int, seed: int
+    comparison: Comparison,
+    *,
+    confidence: float,
+    max_drop: float,
+    min_pairs: int,
+    resamples: int,
+    seed: int,
+    measured: Sequence[str] = (),
 ) -> None:
     """Ask whether cosines and attribute margins fell; the answers go into `comparison.changes` and `.outliers`.
 
@@ -103,7 +113,7 @@ def find_changes(
     The least p that `resamples` can tell, raised for many questions, may lie above that chance, so that nothing could
     fall: what is near it is drawn as often as it takes, up to MOST_RESAMPLES and MOST_DRAWN.
     """
-    asked = questions(comparison.pairs, min_pairs)
+    asked = questions(comparison.pairs, min_pairs, measured)
     members = groups_of([pair.after for pair in comparison.pairs])
     comparison.small = {group: len(rows) for group, rows in members.items() if len(rows) < min_pairs}
     wrong = 1 - confidence
@@ -111,8 +121,14 @@ def find_changes(
     weights = _weights([one.level for one in asked] + [CLIPS] * len(falls))
 
     def test(one: Question, draws: int) -> PairedTest:
+        asked = {"confidence": confidence, "resamples": draws, "seed": seed}
+        if one.level == VOICE:  # either way is a change of voice
+            limit = MEASURES[one.measure.removeprefix(PREFIX)].tolerated
+            down = paired_bootstrap(one.differences, tolerated=limit, **asked)
+            up = paired_bootstrap([-value for value in one.differences], tolerated=limit, **asked)
+            return replace(down, p=min(1.0, 2 * min(down.p, up.p)), least=2 * down.least)
         tolerated = max_drop if one.measure == COSINE else TOLERATED_MARGIN
-        return paired_bootstrap(one.differences, confidence=confidence, tolerated=tolerated, resamples=draws, seed=seed)
+        return paired_bootstrap(one.differences, tolerated=tolerated, **asked)
 
     tests = [test(one, resamples) for one in asked]
     for i, one in enumerate(asked):
@@ -128,7 +144,9 @@ def find_changes(
             Change(one.group, one.measure, found, p, fell, tuple(one.pairs), unclear, one.subset, one.level)
         )
     # A clip of a group that fell as a whole is named there.
-    told = {pair.after.id for one in comparison.changes if one.fell and one.level != ALL for pair in one.pairs}
+    told = {
+        pair.after.id for one in comparison.changes if one.fell and one.level not in (ALL, VOICE) for pair in one.pairs
+    }
     for pair, p in zip(comparison.pairs if falls else (), corrected[len(asked) :], strict=True):
         if p <= wrong and pair.after.id not in told:
             comparison.outliers.append((pair, p))
@@ -147,8 +165,6 @@ def _near_least(test: PairedTest) -> bool:
 
 
 def fallen(pair: Pair, measure: str) -> float:
-    """How far a pair moved in one measure, for sorting: most negative first."""
-    if measure == COSINE:
-        return pair.change
-    change = mean_change(pair, measure)
-    return 0.0 if change is None else change
+    """How far a pair fell in one measure, or moved in a measured one, for sorting: most negative first."""
+    change = change_in(pair, measure) or 0.0
+    return -abs(change) if measure.startswith(PREFIX) else change

@@ -8,13 +8,14 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from service.gates.rows import Row
+from service.gates.voice import MEASURES, PREFIX, change_of
 from service.style.claims import read_claims
 
 COSINE: Final = "cosine"
-ALL, PLAIN, CROSSED, CLIPS = "all", "plain", "crossed", "clips"
-SHARES: Final = {ALL: 0.15, PLAIN: 0.40, CROSSED: 0.30, CLIPS: 0.15}
+ALL, PLAIN, CROSSED, CLIPS, VOICE = "all", "plain", "crossed", "clips", "voice"
+SHARES: Final = {ALL: 0.15, PLAIN: 0.40, CROSSED: 0.30, CLIPS: 0.15, VOICE: 0.40}
 """Share of the chance of a false alarm that each level has, however many questions it holds: crossings and clips are
-many, and would otherwise cost the few plain questions their power."""
+many, and would otherwise cost the few plain questions their power. A level that asks nothing leaves its share."""
 _SHOWN_CAPTION = 60
 
 
@@ -57,18 +58,18 @@ class Subset(NamedTuple):
     family: str | None = None
 
 
-def questions(pairs: Sequence[Pair], min_pairs: int) -> list[Question]:
+def questions(pairs: Sequence[Pair], min_pairs: int, measured: Sequence[str] = ()) -> list[Question]:
     """Every question that has at least `min_pairs` pairs, the plain ones first; the same pairs are asked once.
 
     Of all pairs: cosines. Of each claimed value ("emotion: angry"), each caption that repeats and each label, over all
     groups: cosines, and a claim's margin. Of each group: cosines. Crossed: each family's margins within a group, and
-    each subset within a group.
+    each subset within a group. `measured` properties of the voice (MEASURES): over all pairs, and of each group.
     """
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
         groups.setdefault(pair.after.group, []).append(pair)
     groups = dict(sorted(groups.items()))
-    found = list(_asked(pairs, groups))
+    found = [*_asked(pairs, groups), *_measured(pairs, groups, measured)]
     distinct: dict[tuple[str, tuple[str, ...]], Question] = {}
     for one in found:
         if len(one.pairs) >= min_pairs:
@@ -92,6 +93,30 @@ def _asked(pairs: Sequence[Pair], groups: dict[str, list[Pair]]) -> Iterator[Que
         if len(groups) > 1:
             for subset in subsets(members):
                 yield from _of_subset(CROSSED, group, subset)
+
+
+def _measured(pairs: Sequence[Pair], groups: dict[str, list[Pair]], names: Sequence[str]) -> Iterator[Question]:
+    for name in names:
+        for group, members in ((None, pairs), *groups.items()):
+            measure = f"{PREFIX}{name}"
+            moved = [(pair, change) for pair in members if (change := change_in(pair, measure)) is not None]
+            yield Question(VOICE, group, None, measure, [change for _, change in moved], [pair for pair, _ in moved])
+
+
+def change_in(pair: Pair, measure: str) -> float | None:
+    """How far a pair moved in any measure, in its unit; None where it does not bear on it."""
+    if measure == COSINE:
+        return pair.change
+    if measure.startswith(PREFIX):
+        return change_of(measure.removeprefix(PREFIX), pair.before, pair.after)
+    return mean_change(pair, measure)
+
+
+def unit_of(measure: str) -> str:
+    """The unit of a measure; "" for cosines."""
+    if measure == COSINE:
+        return ""
+    return MEASURES[measure.removeprefix(PREFIX)].unit if measure.startswith(PREFIX) else "logits"
 
 
 def _of_subset(level: str, group: str | None, subset: Subset) -> Iterator[Question]:

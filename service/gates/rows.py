@@ -74,6 +74,19 @@ class Sentence:
 
 
 @dataclass(frozen=True)
+class Voice:
+    """What was measured of a clip; None where it cannot be told. Units are in the names: st are semitones."""
+
+    pitch_hz: FiniteFloat | None = None
+    pitch_range_st: FiniteFloat | None = None
+    rate_hz: FiniteFloat | None = None
+    level_lufs: FiniteFloat | None = None
+    pauses_s: FiniteFloat = 0.0
+    silence_s: FiniteFloat = 0.0
+    clipped_share: FiniteFloat = 0.0
+
+
+@dataclass(frozen=True)
 class Row:
     """One judged clip. `curve` has (start_s, end_s, cosine) a window, `turns` (at_s, strength) between sentences.
 
@@ -92,6 +105,7 @@ class Row:
     identity: str
     truncated: bool = False
     labels: tuple[str, ...] = ()
+    voice: Voice | None = None
     attributes: tuple[Attribute, ...] = ()
     sentences: tuple[Sentence, ...] = ()
     turns: tuple[tuple[FiniteFloat, FiniteFloat], ...] = ()
@@ -169,6 +183,8 @@ def dump(row: Row | Unjudged) -> str:
     for name, value in vars(row).items():
         if name in ("attributes", "sentences"):
             value = [vars(one) for one in value]
+        elif name == "voice":
+            value = () if value is None else vars(value)
         if value not in ((), []) and value is not False:
             listed[name] = value
     return json.dumps(listed, ensure_ascii=False)

@@ -8,7 +8,7 @@ from enum import IntEnum
 from statistics import fmean
 
 from service.gates.compare import Comparison, fallen, find_changes, pair_up, place
-from service.gates.questions import COSINE
+from service.gates.questions import COSINE, VOICE, unit_of
 from service.gates.rows import Attribute, Row, Run, groups_of
 
 MOST_ATTRIBUTES = 3
@@ -32,6 +32,8 @@ class Gates:
     min_group_match: float | None = None
     max_clip_drop: float | None = None
     max_drop: float = 0.001
+    voice: tuple[str, ...] = ()
+    """Measured properties that must not move (names of voice.MEASURES)."""
     confidence: float = 0.99
     min_pairs: int = 5
     resamples: int = 20_000
@@ -155,6 +157,7 @@ def _compare(run: Run, baseline: Sequence[Row], gates: Gates, verdict: Verdict) 
         min_pairs=gates.min_pairs,
         resamples=gates.resamples,
         seed=gates.seed,
+        measured=gates.voice,
     )
     fell = [change for change in comparison.changes if change.fell]
     unclear = [change.name for change in comparison.changes if change.unclear]
@@ -167,21 +170,24 @@ def _compare(run: Run, baseline: Sequence[Row], gates: Gates, verdict: Verdict) 
     for change in fell:
         worst = sorted(change.pairs, key=lambda pair: fallen(pair, change.measure))
         same = [one for one in fell if (one.group, one.subset) == (change.group, change.subset)]
-        missed = [one for one in same if one.measure != COSINE]
+        missed = [one for one in same if one.measure != COSINE and one.level != VOICE]
         families = [one.measure for one in sorted(missed, key=lambda one: one.test.mean)]
-        unit = "" if change.measure == COSINE else " logits"
+        unit = f" {unit_of(change.measure)}".rstrip()
+        moved = f"fell by {-change.test.mean:.3f}"
+        if change.level == VOICE:
+            moved, families = f"moved by {change.test.mean:+.3f}", []
         message = (
-            f"{change.name} fell by {-change.test.mean:.3f}{unit} "
+            f"{change.name} {moved}{unit} "
             f"({100 * gates.confidence:g}% interval {change.test.low:+.3f} to {change.test.high:+.3f}, "
             f"{change.test.pairs} pairs, p {change.p:.4f})"
         )
         verdict.breaches.append(
             Breach(
-                "no-regression",
+                "voice-drift" if change.level == VOICE else "no-regression",
                 message,
                 None,
                 change.group,
-                (change.measure,) if change.measure != COSINE else tuple(families),
+                tuple(families) if change.measure == COSINE else (change.measure,),
                 tuple(pair.after.id for pair in worst if fallen(pair, change.measure) < 0),
                 change.subset,
             )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from service.gates.compare import Change, place
-from service.gates.questions import COSINE
+from service.gates.questions import COSINE, VOICE, unit_of
 from service.gates.rows import Attribute, Row, Run, groups_of
 from service.gates.verdict import Verdict
 
@@ -34,7 +34,7 @@ def headlines(run: Run, verdict: Verdict) -> list[tuple[str, str]]:
         members = [pair.after for pair in own[0].pairs] if own else run.rows if group is None else rows[group]
         lines = [*_changes(own, members)]
         here = [one for one in shared if (one.group, one.subset) == (group, subset)]
-        lines += [one.message for one in here if one.gate != "no-regression"]
+        lines += [one.message for one in here if one.gate not in ("no-regression", "voice-drift")]
         told.append((group if group is not None and subset is None else place(group, subset), "; ".join(lines)))
     alone = Counter(breach.gate for breach in verdict.breaches if breach.id is not None)
     told += [
@@ -60,7 +60,11 @@ def cut_captions(run: Run) -> str:
 
 
 def _changes(fell: Sequence[Change], rows: Sequence[Row]) -> Iterator[str]:
-    missed = sorted((change for change in fell if change.measure != COSINE), key=lambda change: change.test.mean)
+    for change in fell:
+        if change.level == VOICE:
+            yield f"{change.measure} {change.test.mean:+.2f} {unit_of(change.measure)}"
+    families = [change for change in fell if change.measure != COSINE and change.level != VOICE]
+    missed = sorted(families, key=lambda change: change.test.mean)
     yield from (_attribute(change, rows) for change in missed)
     for change in fell:
         if change.measure == COSINE:
