@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from rich.console import RenderableType
 
 from clsp_client import AUDIO_SUFFIXES
 from service.gates.report.junit import junit
+from service.gates.report.markdown import markdown
 from service.gates.report.page import page
 from service.gates.report.selection import worst_rows
 from service.gates.report.sound import Sound, read_sound
@@ -26,7 +28,7 @@ from service.gates.verdict import Gates, Verdict, judge
 from service.gates.voice import with_voices
 
 ROWS, PARTIAL, UNJUDGED = "scores.jsonl", "scores.partial.jsonl", "unjudged.jsonl"
-JUNIT, REPORT, SUMMARY = "junit.xml", "report.html", "run.json"
+JUNIT, REPORT, SUMMARY, COMMENT = "junit.xml", "report.html", "run.json", "summary.md"
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def _rows_of(baseline: Path) -> Path:
 
 def _withdraw(out: Path) -> None:
     """Take an earlier verdict away: this run may end before it has one, and what lies there would be taken for it."""
-    for name in (JUNIT, REPORT, UNJUDGED):
+    for name in (JUNIT, REPORT, COMMENT, UNJUDGED):
         (out / name).unlink(missing_ok=True)
     told = _told(out)
     _unfinished(out, {name: told.get(name) for name in ("detail", "scoring")})
@@ -196,7 +198,12 @@ def _write(options: Options, out: Path, result: Result) -> None:
     html = page(run, verdict, name=name, shown=shown, sounds=sounds, gates=describe(options))
     (out / REPORT).write_text(html, "utf-8")
     (out / SUMMARY).write_text(json.dumps(_summary(options, result), indent=2, ensure_ascii=False) + "\n", "utf-8")
-    names = [ROWS, *([UNJUDGED] if run.unjudged else []), JUNIT, REPORT, SUMMARY]
+    comment = markdown(run, verdict, gates=describe(options))
+    (out / COMMENT).write_text(comment, "utf-8")
+    if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(step_summary).open("a", encoding="utf-8") as file:
+            file.write(comment)
+    names = [ROWS, *([UNJUDGED] if run.unjudged else []), JUNIT, REPORT, COMMENT, SUMMARY]
     result.written = [out / written for written in names]
 
 
@@ -210,6 +217,7 @@ def _summary(options: Options, result: Result) -> dict[str, Any]:
         "truncated": sum(row.truncated for row in run.rows),
         "identity": run.rows[0].identity if run.rows else None,
         "undecided": verdict.undecided,
+        "would_have_seen": verdict.would_have_seen,
         "breaches": [asdict(breach) for breach in verdict.breaches],
         "gates": asdict(options.gates),
         "detail": asdict(options.detail),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from service.gates.power import visible_change
 from service.gates.questions import ALL, CLIPS, COSINE, PLAIN, SHARES, VOICE, Pair, Question, change_in, questions
 from service.gates.rows import Row, groups_of
 from service.gates.statistics import PairedTest, outliers, paired_bootstrap, weighted_holm
@@ -63,6 +64,8 @@ class Comparison:
     changes: list[Change] = field(default_factory=list)
     outliers: list[tuple[Pair, float]] = field(default_factory=list)
     """Clips that fell further than the set's own pairs wobble, the furthest first, with corrected p."""
+    visible: list[tuple[Question, float]] = field(default_factory=list)
+    """What each question would have found four times in five, in its unit."""
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     recaptioned: list[str] = field(default_factory=list)
@@ -121,14 +124,16 @@ def find_changes(
     weights = _weights([one.level for one in asked] + [CLIPS] * len(falls))
 
     def test(one: Question, draws: int) -> PairedTest:
-        asked = {"confidence": confidence, "resamples": draws, "seed": seed}
+        tolerated = _tolerated(one, max_drop)
+
+        def ask(differences: Sequence[float]) -> PairedTest:
+            return paired_bootstrap(differences, confidence=confidence, tolerated=tolerated, resamples=draws, seed=seed)
+
         if one.level == VOICE:  # either way is a change of voice
-            limit = MEASURES[one.measure.removeprefix(PREFIX)].tolerated
-            down = paired_bootstrap(one.differences, tolerated=limit, **asked)
-            up = paired_bootstrap([-value for value in one.differences], tolerated=limit, **asked)
+            down = ask(one.differences)
+            up = ask([-value for value in one.differences])
             return replace(down, p=min(1.0, 2 * min(down.p, up.p)), least=2 * down.least)
-        tolerated = max_drop if one.measure == COSINE else TOLERATED_MARGIN
-        return paired_bootstrap(one.differences, tolerated=tolerated, **asked)
+        return ask(one.differences)
 
     tests = [test(one, resamples) for one in asked]
     for i, one in enumerate(asked):
@@ -136,6 +141,10 @@ def find_changes(
         if _near_least(tests[i]) and 2 * tests[i].least > wrong * weights[i]:
             draws = min(math.ceil(_FEW / (wrong * weights[i])), MOST_RESAMPLES, MOST_DRAWN // len(one.differences))
             tests[i] = test(one, max(draws, resamples))
+    for i, one in enumerate(asked):
+        comparison.visible.append(
+            (one, visible_change(one.differences, error=wrong * weights[i], tolerated=_tolerated(one, max_drop)))
+        )
     corrected = weighted_holm([*(one.p for one in tests), *falls], weights)
     for one, found, weight, p in zip(asked, tests, weights, corrected, strict=False):
         fell = p <= wrong
@@ -151,6 +160,13 @@ def find_changes(
         if p <= wrong and pair.after.id not in told:
             comparison.outliers.append((pair, p))
     comparison.outliers.sort(key=lambda one: one[0].change)
+
+
+def _tolerated(question: Question, max_drop: float) -> float:
+    """The mean change that is none, in the question's unit."""
+    if question.level == VOICE:
+        return MEASURES[question.measure.removeprefix(PREFIX)].tolerated
+    return max_drop if question.measure == COSINE else TOLERATED_MARGIN
 
 
 def _weights(levels: Sequence[str]) -> list[float]:

@@ -8,6 +8,7 @@ from enum import IntEnum
 from statistics import fmean
 
 from service.gates.compare import Comparison, fallen, find_changes, pair_up, place
+from service.gates.power import in_words
 from service.gates.questions import COSINE, VOICE, unit_of
 from service.gates.rows import Attribute, Row, Run, groups_of
 
@@ -76,6 +77,11 @@ class Verdict:
         if self.undecided:
             return Outcome.UNDECIDED
         return Outcome.FAILED if self.breaches else Outcome.PASSED
+
+    @property
+    def would_have_seen(self) -> str:
+        """How small a fall the comparison could find, in words: what its passing is worth."""
+        return in_words(self.comparison.visible) if self.comparison is not None else ""
 
     def of_clip(self, id: str) -> list[Breach]:
         """Breaches that name a clip, alone or among others."""

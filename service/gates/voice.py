@@ -25,6 +25,7 @@ PREFIX: Final = "measured "
 _HOP_S, _SMOOTHED_S = 0.01, 0.05
 _BELOW_DB, _DIP_DB = 30.0, 2.0
 """Silence: this far below the loudest moment. Dip: between the peaks of two syllables (de Jong and Wempe, 2009)."""
+_SILENT_DB = -70.0
 _PAUSE_S = 0.15
 _VOICED = 0.5
 _SEMITONES = 12.0
@@ -64,7 +65,8 @@ def measure(samples: NDArray[np.float32]) -> Voice:
     """
     loudness, detector = _tools()
     level = _level_db(samples)
-    heard = np.flatnonzero(level > level.max(initial=-120.0) - _BELOW_DB) if level.max(initial=-120.0) > -70 else []
+    loudest = float(level.max(initial=-120.0))
+    heard = np.flatnonzero(level > max(loudest - _BELOW_DB, _SILENT_DB))
     if len(heard) == 0:
         return Voice(clipped_share=_clipped(samples), silence_s=round(len(samples) / SAMPLE_RATE, 3))
     times, pitch = _pitch(detector, samples)
@@ -148,10 +150,11 @@ def _level_db(samples: NDArray[np.float32]) -> Floats:
     frames = samples[: len(samples) // hop * hop].astype(np.float64).reshape(-1, hop)
     power = (frames**2).mean(axis=1)
     if not len(power):
-        return power
+        return np.zeros(0)
     window = np.hanning(int(2 * _SMOOTHED_S / _HOP_S) + 1)
     smooth = np.convolve(power, window / window.sum(), mode="same")[: len(power)]
-    return np.asarray(10 * np.log10(np.maximum(smooth, 1e-12)))
+    decibels: Floats = 10 * np.log10(np.maximum(smooth, 1e-12))
+    return decibels
 
 
 def _pauses(gaps: NDArray[np.int64]) -> float:

@@ -29,6 +29,8 @@ def summary(run: Run, verdict: Verdict) -> list[RenderableType]:
     else:
         parts.append(_groups(run, verdict))
     parts += _problems(run, verdict)
+    if verdict.outcome is Outcome.PASSED and verdict.would_have_seen:
+        parts.append(f"[dim]would have seen a fall of {escape(verdict.would_have_seen)}[/]")
     parts.append(_last_line(run, verdict))
     return parts
 
