@@ -54,6 +54,17 @@ def score(
     min_group_match: Annotated[
         Threshold, typer.Option(min=0, max=1, help="Least mean match probability of a group.")
     ] = None,
+    max_clip_drop: Annotated[
+        Threshold, typer.Option(min=0, help="Largest drop of a clip's cosine since the baseline.")
+    ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measured property that must not move since the baseline: pitch, range, rate, level, pauses, silence, "
+            "duration, clipping. Repeat for more than one."
+        ),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure each clip's voice into the rows.")] = False,
     max_drop: Annotated[float, typer.Option(min=0, help="Drop of a mean cosine that is tolerated.")] = 0.001,
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Of the whole comparison: 0.99 fails 1 unchanged run in 100.")
@@ -65,6 +76,10 @@ def score(
         bool,
         typer.Option("--allow-removed", help="The set may lack clips of the baseline, or give them other captions."),
     ] = False,
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="Column that groups the set; repeat for more than one. \\[group]"),
+    ] = None,
     audio_root: Annotated[Path | None, typer.Option(help="What audio paths are relative to. [the set]")] = None,
     details: Annotated[bool, typer.Option(help="Attributes, and sentences over time.")] = True,
     window: Annotated[Threshold, typer.Option(help="Window of the curves over time, seconds. [3]")] = None,
@@ -91,8 +106,13 @@ def score(
     from service.gates.scorer import Detail
     from service.gates.sources import SourceError
     from service.gates.verdict import Gates
+    from service.gates.voice import MEASURES, MeasuringUnavailableError
 
-    thresholds = (min_match, min_cosine, min_percentile, min_group_match, max_drop, confidence, min_coverage)
+    unknown = [name for name in hold or () if name not in MEASURES]
+    if unknown:
+        raise CannotJudgeError(f"--hold {unknown[0]}: not one of {', '.join(MEASURES)}.")
+    means = (min_group_match, max_clip_drop, max_drop, confidence, min_coverage)
+    thresholds = (min_match, min_cosine, min_percentile, *means)
     if not all(math.isfinite(value) for value in (*thresholds, window, hop) if value is not None):
         raise CannotJudgeError(
             "A threshold, --window or --hop is not a finite number: no clip could break such a gate."
@@ -102,6 +122,8 @@ def score(
         min_cosine=min_cosine,
         min_percentile=min_percentile,
         min_group_match=min_group_match,
+        max_clip_drop=max_clip_drop,
+        voice=tuple(dict.fromkeys(hold or ())),
         max_drop=max_drop,
         confidence=confidence,
         min_coverage=min_coverage,
@@ -113,8 +135,10 @@ def score(
         out=out if out is not None or caption is not None else Path("clsp-score"),
         baseline=baseline,
         audio_root=audio_root,
+        group_by=tuple(group_by or ()),
         detail=Detail(attributes=details, sentences=details, window_s=window, hop_s=hop),
         gates=gates,
+        measure_voice=measure,
         players=players,
         in_flight=in_flight,
         fresh=fresh,
@@ -133,7 +157,7 @@ def score(
     except (BrokenPipeError, SystemExit) as error:
         # rich ends the process where nobody reads on, with the status of a verdict.
         raise CannotJudgeError("Nobody reads the output any longer.") from error
-    except (SourceError, RowsError, BundleError, OSError, ImportError) as error:
+    except (SourceError, RowsError, BundleError, MeasuringUnavailableError, OSError, ImportError) as error:
         raise CannotJudgeError(str(error)) from error
     except ClspError as error:
         raise CannotJudgeError(explain(error)) from error

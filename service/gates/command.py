@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
@@ -13,7 +15,9 @@ from rich.console import RenderableType
 
 from clsp_client import AUDIO_SUFFIXES
 from service.gates.report.junit import junit
-from service.gates.report.page import page, worst_rows
+from service.gates.report.markdown import markdown
+from service.gates.report.page import page
+from service.gates.report.selection import worst_rows
 from service.gates.report.sound import Sound, read_sound
 from service.gates.report.terminal import summary
 from service.gates.rows import Case, Row, Run, Unjudged, dump, read_rows, write_rows
@@ -21,9 +25,10 @@ from service.gates.runner import Earlier, judge_set, read_earlier
 from service.gates.scorer import Detail, Scorer, in_process, remote
 from service.gates.sources import ONE_GROUP, SourceError, read_cases
 from service.gates.verdict import Gates, Verdict, judge
+from service.gates.voice import with_voices
 
 ROWS, PARTIAL, UNJUDGED = "scores.jsonl", "scores.partial.jsonl", "unjudged.jsonl"
-JUNIT, REPORT, SUMMARY = "junit.xml", "report.html", "run.json"
+JUNIT, REPORT, SUMMARY, COMMENT = "junit.xml", "report.html", "run.json", "summary.md"
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,10 @@ class Options:
     out: Path | None
     baseline: Path | None
     audio_root: Path | None
+    group_by: tuple[str, ...]
     detail: Detail
     gates: Gates
+    measure_voice: bool
     players: int
     in_flight: int
     fresh: bool
@@ -94,6 +101,9 @@ async def run_score(options: Options, on_progress: Callable[[int, int], None]) -
             in_flight=options.in_flight,
             on_done=on_done,
         )
+    if options.gates.voice or options.measure_voice:
+        paths = {case.id: case.audio for case in cases}
+        run.rows = await asyncio.to_thread(lambda: [*with_voices(run.rows, paths)])
     verdict = judge(run, options.gates, baseline)
     result = Result(cases, run, verdict, scoring)
     if options.out is not None:
@@ -117,7 +127,7 @@ def _cases(options: Options) -> list[Case]:
         return [Case(source.name, source, options.caption, ONE_GROUP, str(source))]
     if source.is_file() and source.suffix.lower() in AUDIO_SUFFIXES:
         raise SourceError(f"{source} is one clip: give its caption after it")
-    return read_cases(source, audio_root=options.audio_root)
+    return read_cases(source, audio_root=options.audio_root, group_by=options.group_by)
 
 
 def _connect(options: Options) -> AbstractAsyncContextManager[Scorer]:
@@ -132,7 +142,7 @@ def _rows_of(baseline: Path) -> Path:
 
 def _withdraw(out: Path) -> None:
     """Take an earlier verdict away: this run may end before it has one, and what lies there would be taken for it."""
-    for name in (JUNIT, REPORT, UNJUDGED):
+    for name in (JUNIT, REPORT, COMMENT, UNJUDGED):
         (out / name).unlink(missing_ok=True)
     told = _told(out)
     _unfinished(out, {name: told.get(name) for name in ("detail", "scoring")})
@@ -188,7 +198,12 @@ def _write(options: Options, out: Path, result: Result) -> None:
     html = page(run, verdict, name=name, shown=shown, sounds=sounds, gates=describe(options))
     (out / REPORT).write_text(html, "utf-8")
     (out / SUMMARY).write_text(json.dumps(_summary(options, result), indent=2, ensure_ascii=False) + "\n", "utf-8")
-    names = [ROWS, *([UNJUDGED] if run.unjudged else []), JUNIT, REPORT, SUMMARY]
+    comment = markdown(run, verdict, gates=describe(options))
+    (out / COMMENT).write_text(comment, "utf-8")
+    if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(step_summary).open("a", encoding="utf-8") as file:
+            file.write(comment)
+    names = [ROWS, *([UNJUDGED] if run.unjudged else []), JUNIT, REPORT, COMMENT, SUMMARY]
     result.written = [out / written for written in names]
 
 
@@ -202,6 +217,7 @@ def _summary(options: Options, result: Result) -> dict[str, Any]:
         "truncated": sum(row.truncated for row in run.rows),
         "identity": run.rows[0].identity if run.rows else None,
         "undecided": verdict.undecided,
+        "would_have_seen": verdict.would_have_seen,
         "breaches": [asdict(breach) for breach in verdict.breaches],
         "gates": asdict(options.gates),
         "detail": asdict(options.detail),
@@ -222,5 +238,9 @@ def describe(options: Options) -> str:
     if options.baseline is not None:
         tolerated = f" by more than {gates.max_drop:g}" if gates.max_drop else ""
         words.append(f"no drop{tolerated} since the baseline at {gates.confidence:.2%} confidence")
+        if gates.voice:
+            words.append(f"measured {', '.join(gates.voice)} as in the baseline")
+        if gates.max_clip_drop is not None:
+            words.append(f"cosine of a clip at most {gates.max_clip_drop:g} below the baseline")
     words.append(f"coverage {gates.min_coverage:.0%}")
     return "; ".join(words)

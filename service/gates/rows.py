@@ -31,10 +31,12 @@ class Case:
     caption: str
     group: str
     shown: str
+    labels: tuple[str, ...] = ()
+    """"column=value" of what else the clip is grouped by."""
 
     def __post_init__(self) -> None:
         try:
-            "\n".join((self.id, self.caption, self.group, self.shown)).encode("utf-8")
+            "\n".join((self.id, self.caption, self.group, self.shown, *self.labels)).encode("utf-8")
         except UnicodeEncodeError as error:
             raise RowsError(f"{self.id!a}: id, caption, group or path is not valid Unicode") from error
 
@@ -72,6 +74,19 @@ class Sentence:
 
 
 @dataclass(frozen=True)
+class Voice:
+    """What was measured of a clip; None where it cannot be told. Units are in the names: st are semitones."""
+
+    pitch_hz: FiniteFloat | None = None
+    pitch_range_st: FiniteFloat | None = None
+    rate_hz: FiniteFloat | None = None
+    level_lufs: FiniteFloat | None = None
+    pauses_s: FiniteFloat = 0.0
+    silence_s: FiniteFloat = 0.0
+    clipped_share: FiniteFloat = 0.0
+
+
+@dataclass(frozen=True)
 class Row:
     """One judged clip. `curve` has (start_s, end_s, cosine) a window, `turns` (at_s, strength) between sentences.
 
@@ -89,6 +104,8 @@ class Row:
     percentile: FiniteFloat | None
     identity: str
     truncated: bool = False
+    labels: tuple[str, ...] = ()
+    voice: Voice | None = None
     attributes: tuple[Attribute, ...] = ()
     sentences: tuple[Sentence, ...] = ()
     turns: tuple[tuple[FiniteFloat, FiniteFloat], ...] = ()
@@ -144,6 +161,7 @@ def row_of_answer(case: Case, sha256: str, answer: Mapping[str, Any]) -> Row:
         percentile=None if result["percentile"] is None else _number(result["percentile"]),
         identity=answer["identity"],
         truncated=bool(answer["truncated"]),
+        labels=case.labels,
         attributes=tuple(_attribute(one) for one in result.get("attributes") or ()),
         sentences=tuple(
             Sentence(
@@ -165,6 +183,8 @@ def dump(row: Row | Unjudged) -> str:
     for name, value in vars(row).items():
         if name in ("attributes", "sentences"):
             value = [vars(one) for one in value]
+        elif name == "voice":
+            value = () if value is None else vars(value)
         if value not in ((), []) and value is not False:
             listed[name] = value
     return json.dumps(listed, ensure_ascii=False)

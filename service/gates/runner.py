@@ -92,7 +92,7 @@ async def _judge(case: Case, scorer: Scorer, detail: Detail, earlier: Earlier) -
     sha256 = hashlib.sha256(data).hexdigest()[:SHA256_CHARS]
     known = earlier.find(case, sha256, scorer.identity)
     if known is not None:
-        return Row(**{**vars(known), "group": case.group, "audio": case.shown})
+        return Row(**{**vars(known), "group": case.group, "audio": case.shown, "labels": case.labels})
     try:
         answer = await scorer.score(data, case.caption, detail)
     except ClipRefusedError as error:

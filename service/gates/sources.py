@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class SourceError(ValueError):
     """A set cannot be read; the message names the file and the line."""
 
 
-def read_cases(source: Path, *, audio_root: Path | None = None) -> list[Case]:
+def read_cases(source: Path, *, audio_root: Path | None = None, group_by: Sequence[str] = ()) -> list[Case]:
     """The clips of a set, in its order.
 
     A JSONL or CSV row has `audio` (or file, path, wav, gen_path), `caption` (or instruction, style, prompt), and
@@ -34,18 +34,23 @@ def read_cases(source: Path, *, audio_root: Path | None = None) -> list[Case]:
     caption in a file of the same name ending in .txt, or .json with `caption`; its group is the folder it lies in. A
     caption without audio is a clip that is missing, save for readme and licence files.
 
-    Raises SourceError: nothing there, a row without audio or caption, an id that appears twice, audio without a
-    caption, a folder that cannot be listed, a link to nothing. Whether the audio itself can be read shows when it is
-    judged.
+    `group_by` names the columns that group a JSONL or CSV set; without it that is `group`. The first is the clip's
+    group, and the others are asked about too, by themselves and within it.
+
+    Raises SourceError: nothing there, a row without audio, caption or one of those columns, an id that appears twice,
+    audio without a caption, a folder that cannot be listed, a link to nothing. Whether the audio itself can be read
+    shows when it is judged.
     """
+    if group_by and (source.is_dir() or not source.is_file()):
+        raise SourceError(f"{source}: only the columns of a JSONL or CSV set can group it")
     if source.is_dir():
         cases = list(_folder(source))
     elif not source.is_file():
         raise SourceError(f"{source}: no such file or folder")
     elif source.suffix.lower() in (".csv", ".tsv"):
-        cases = list(_csv(source, audio_root or source.parent))
+        cases = list(_csv(source, audio_root or source.parent, group_by))
     else:
-        cases = list(_jsonl(source, audio_root or source.parent))
+        cases = list(_jsonl(source, audio_root or source.parent, group_by))
     if not cases:
         raise SourceError(f"{source} holds no clips to judge")
     seen: set[str] = set()
@@ -63,7 +68,7 @@ def _text(source: Path) -> str:
         raise SourceError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _jsonl(source: Path, root: Path) -> Iterator[Case]:
+def _jsonl(source: Path, root: Path, group_by: Sequence[str]) -> Iterator[Case]:
     for where, row in _rows(source):
         if not isinstance(row, dict):
             raise SourceError(f"{where}: a row is a JSON object")
@@ -71,7 +76,7 @@ def _jsonl(source: Path, root: Path) -> Iterator[Case]:
         if any(isinstance(row[task], dict) for task in tasks) or (tasks and not row.keys() & {*_AUDIO}):
             yield from _instruct_tts_eval(row, tasks, root, where)
         else:
-            yield _case(row, root, where)
+            yield _case(row, root, where, group_by)
 
 
 def _rows(source: Path) -> Iterator[tuple[str, Any]]:
@@ -93,7 +98,7 @@ def _json(text: str, where: str) -> Any:
         raise SourceError(f"{where}: not JSON ({error})") from error
 
 
-def _csv(source: Path, root: Path) -> Iterator[Case]:
+def _csv(source: Path, root: Path, group_by: Sequence[str]) -> Iterator[Case]:
     dialect = csv.excel_tab if source.suffix.lower() == ".tsv" else csv.excel
     # Strict, or a quote that is never closed makes one caption of all that follows.
     reader = csv.DictReader(io.StringIO(_text(source), newline=""), dialect=dialect, strict=True)
@@ -106,21 +111,28 @@ def _csv(source: Path, root: Path) -> Iterator[Case]:
                 raise SourceError(f"{where}: more cells than the header has: put captions with commas into quotes")
             named = {name.strip().lower(): value for name, value in row.items() if value and value.strip()}
             if named:
-                yield _case(named, root, where)
+                yield _case(named, root, where, [column.lower() for column in group_by])
     except csv.Error as error:
         raise SourceError(
             f"{source}, line {began}: not a table ({error}); is a quote not closed, or not doubled inside quotes?"
         ) from error
 
 
-def _case(row: Mapping[str, Any], root: Path, where: str) -> Case:
+def _case(row: Mapping[str, Any], root: Path, where: str, group_by: Sequence[str]) -> Case:
     metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
     audio, caption = _first(row, _AUDIO, where), _first(row, _CAPTION, where)
     if not audio or not caption:
         raise SourceError(f"{where}: a row needs `audio` and `caption`")
     named = Path(audio).with_suffix("").as_posix() if Path(audio).name else audio
-    group = _name(row, "group", where) or _name(metadata or {}, "group", where) or ONE_GROUP
-    return Case(_name(row, "id", where) or named, root / audio, caption, group, audio)
+    found = {
+        column: _name(row, column, where) or _name(metadata or {}, column, where) for column in group_by or ("group",)
+    }
+    absent = [column for column in group_by if not found[column]]
+    if absent:
+        raise SourceError(f"{where}: no `{absent[0]}` to group by")
+    first, *others = found
+    labels = tuple(f"{column}={found[column]}" for column in others)
+    return Case(_name(row, "id", where) or named, root / audio, caption, found[first] or ONE_GROUP, audio, labels)
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,11 @@ Floats = NDArray[np.float64]
 SMOOTHING = 0.6
 """Width of the noise, in standard deviations times n^(-1/5). Simulated with 6 to 24 pairs, normal, heavy-tailed, skewed
 and bimodal: as many false alarms as without, and up to half as many drops missed again; more would heed skew less."""
+OUTLIER_FREEDOM = 5
+LEAST_CHANGE, LEAST_WOBBLE = 1e-4, 0.005
+"""Of a cosine: what rounding moves, and the wobble below which a fall is nothing to listen to."""
+LEAST_MOVED = 10
+"""Changed pairs that a wobble is told from."""
 _CHUNK = 2_000_000
 """Numbers drawn at a time: bounds memory."""
 
@@ -84,13 +90,51 @@ def _studentised(values: Floats, mean: float, resamples: int, seed: int) -> Floa
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values raised so that all of them together keep the promise of one (Holm, 1979)."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    return weighted_holm(p_values, [1.0] * len(p_values))
+
+
+def weighted_holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """The same where questions have unlike parts of the chance of error (Holm, 1979, section 3).
+
+    A question alone is held against its weight's part of the error; what is found hands its weight on to the rest. It
+    asks nothing of how the questions depend on each other. Raises ValueError for weights that are not above 0.
+    """
+    if any(weight <= 0 for weight in weights):
+        raise ValueError("weights must be above 0")
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i] / weights[i])
     adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+    largest, left = 0.0, float(sum(weights))
+    for i in order:
+        largest = max(largest, min(1.0, left / weights[i] * p_values[i]))
         adjusted[i] = largest
+        left -= weights[i]
     return adjusted
+
+
+def outliers(changes: Sequence[float], *, tolerated: float = 0.0) -> list[float]:
+    """For each clip the chance of a fall this far, by how the set's own pairs wobble; empty with too few to tell.
+
+    The wobble is the median distance from the median change (Hampel, 1974) of the pairs that changed at all, so that
+    neither a broken clip nor takes that were kept hide it. Its tail is Student's with OUTLIER_FREEDOM degrees, since
+    differences of takes have heavier tails than the normal.
+    """
+    values = np.asarray(changes, np.float64)
+    moved = values[np.abs(values) > LEAST_CHANGE]
+    if len(moved) < LEAST_MOVED:
+        return []
+    middle = float(np.median(moved))
+    wobble = max(1.4826 * float(np.median(np.abs(moved - middle))), LEAST_WOBBLE)
+    # A set that rose as a whole must not make those fall that stayed.
+    return [_tail(float(value - min(middle, 0.0) + tolerated) / wobble) for value in values]
+
+
+def _tail(t: float) -> float:
+    """P(T <= t) of Student's t with OUTLIER_FREEDOM = 5 degrees, by its closed form; 1/2 for a rise."""
+    if t >= 0:
+        return 0.5
+    angle = math.atan2(-t, math.sqrt(OUTLIER_FREEDOM))
+    cos = math.cos(angle)
+    return max(0.0, 0.5 - (angle + math.sin(angle) * (cos + 2 / 3 * cos**3)) / math.pi)
 
 
 def histogram(values: Sequence[float], edges: Sequence[float]) -> list[int]:

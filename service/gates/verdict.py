@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from statistics import fmean
 
-from service.gates.compare import COSINE, Comparison, fallen, find_changes, pair_up
+from service.gates.compare import Comparison, fallen, find_changes, pair_up, place
+from service.gates.power import in_words
+from service.gates.questions import COSINE, VOICE, unit_of
 from service.gates.rows import Attribute, Row, Run, groups_of
 
 MOST_ATTRIBUTES = 3
@@ -29,7 +31,10 @@ class Gates:
     min_cosine: float | None = None
     min_percentile: float | None = None
     min_group_match: float | None = None
+    max_clip_drop: float | None = None
     max_drop: float = 0.001
+    voice: tuple[str, ...] = ()
+    """Measured properties that must not move (names of voice.MEASURES)."""
     confidence: float = 0.99
     min_pairs: int = 5
     resamples: int = 20_000
@@ -49,6 +54,13 @@ class Breach:
     attributes: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
     """Ids that bear on it, the worst first."""
+    subset: str | None = None
+    """What narrows the group, or all clips: a claimed value, a caption or a label."""
+
+    @property
+    def place(self) -> str:
+        """Which clips it is about, as people read it."""
+        return self.id if self.id is not None else place(self.group, self.subset)
 
 
 @dataclass
@@ -65,6 +77,11 @@ class Verdict:
         if self.undecided:
             return Outcome.UNDECIDED
         return Outcome.FAILED if self.breaches else Outcome.PASSED
+
+    @property
+    def would_have_seen(self) -> str:
+        """How small a fall the comparison could find, in words: what its passing is worth."""
+        return in_words(self.comparison.visible) if self.comparison is not None else ""
 
     def of_clip(self, id: str) -> list[Breach]:
         """Breaches that name a clip, alone or among others."""
@@ -146,6 +163,7 @@ def _compare(run: Run, baseline: Sequence[Row], gates: Gates, verdict: Verdict) 
         min_pairs=gates.min_pairs,
         resamples=gates.resamples,
         seed=gates.seed,
+        measured=gates.voice,
     )
     fell = [change for change in comparison.changes if change.fell]
     unclear = [change.name for change in comparison.changes if change.unclear]
@@ -157,22 +175,48 @@ def _compare(run: Run, baseline: Sequence[Row], gates: Gates, verdict: Verdict) 
         )
     for change in fell:
         worst = sorted(change.pairs, key=lambda pair: fallen(pair, change.measure))
-        missed = [one for one in fell if one.group == change.group and one.measure != COSINE]
+        same = [one for one in fell if (one.group, one.subset) == (change.group, change.subset)]
+        missed = [one for one in same if one.measure != COSINE and one.level != VOICE]
         families = [one.measure for one in sorted(missed, key=lambda one: one.test.mean)]
-        unit = "" if change.measure == COSINE else " logits"
+        unit = f" {unit_of(change.measure)}".rstrip()
+        moved = f"fell by {-change.test.mean:.3f}"
+        if change.level == VOICE:
+            moved, families = f"moved by {change.test.mean:+.3f}", []
         message = (
-            f"{change.name} fell by {-change.test.mean:.3f}{unit} "
+            f"{change.name} {moved}{unit} "
             f"({100 * gates.confidence:g}% interval {change.test.low:+.3f} to {change.test.high:+.3f}, "
             f"{change.test.pairs} pairs, p {change.p:.4f})"
         )
         verdict.breaches.append(
             Breach(
-                "no-regression",
+                "voice-drift" if change.level == VOICE else "no-regression",
                 message,
                 None,
                 change.group,
-                (change.measure,) if change.measure != COSINE else tuple(families),
+                tuple(families) if change.measure == COSINE else (change.measure,),
                 tuple(pair.after.id for pair in worst if fallen(pair, change.measure) < 0),
+                change.subset,
             )
         )
+    verdict.breaches += _falls_of_clips(comparison, gates)
     return comparison
+
+
+def _falls_of_clips(comparison: Comparison, gates: Gates) -> Iterator[Breach]:
+    """Single clips, the furthest fallen first: the set's mean hides one broken clip among a hundred."""
+    for pair, p in comparison.outliers:
+        message = (
+            f"cosine fell by {-pair.change:.3f}, from {pair.before.cosine:.3f} to {pair.after.cosine:.3f}, "
+            f"further than this set's pairs wobble (p {p:.4f})"
+        )
+        yield _of_one_clip("clip-outlier", message, pair.after)
+    if gates.max_clip_drop is not None:
+        for pair in sorted(comparison.pairs, key=lambda pair: pair.change):
+            if -pair.change > gates.max_clip_drop:
+                message = f"cosine fell by {-pair.change:.3f}, more than {gates.max_clip_drop:g}"
+                yield _of_one_clip("max-clip-drop", message, pair.after)
+
+
+def _of_one_clip(gate: str, message: str, row: Row) -> Breach:
+    missed = tuple(one.name for one in missed_attributes(row) if one.margin < 0)
+    return Breach(gate, message, row.id, row.group, missed, (row.id,))

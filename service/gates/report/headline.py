@@ -5,28 +5,49 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from service.gates.compare import COSINE, Change
+from service.gates.compare import Change, place
+from service.gates.questions import COSINE, VOICE, unit_of
 from service.gates.rows import Attribute, Row, Run, groups_of
 from service.gates.verdict import Verdict
 
-ALL = "all clips"
+_ALONE = {
+    "clip-outlier": "fell further than this set's pairs wobble",
+    "max-clip-drop": "fell further than --max-clip-drop",
+}
 
 
 def headlines(run: Run, verdict: Verdict) -> list[tuple[str, str]]:
-    """(where, what) for each group that failed, the whole set last; clips that fail by themselves are counted."""
+    """(where, what) for what failed: claims over all groups, groups, claims within a group, then the whole set.
+
+    A claim that fell over all groups is not said again for each. Clips that fail by themselves are counted.
+    """
     shared = [breach for breach in verdict.breaches if breach.id is None]
     fell = [change for change in verdict.comparison.changes if change.fell] if verdict.comparison else []
     rows = groups_of(run.rows)
+    everywhere = {one.subset for one in shared if one.group is None}
+    places = {(one.group, one.subset) for one in shared}
     told: list[tuple[str, str]] = []
-    for group in sorted({breach.group for breach in shared}, key=lambda group: (group is None, group or "")):
-        own = [change for change in fell if change.group == group]
-        members = run.rows if group is None else rows[group]
+    for group, subset in sorted(places, key=_order):
+        if group is not None and subset is not None and subset in everywhere:
+            continue
+        own = [change for change in fell if (change.group, change.subset) == (group, subset)]
+        members = [pair.after for pair in own[0].pairs] if own else run.rows if group is None else rows[group]
         lines = [*_changes(own, members)]
-        lines += [one.message for one in shared if one.group == group and one.gate != "no-regression"]
-        told.append((ALL if group is None else group, "; ".join(lines)))
+        here = [one for one in shared if (one.group, one.subset) == (group, subset)]
+        lines += [one.message for one in here if one.gate not in ("no-regression", "voice-drift")]
+        told.append((group if group is not None and subset is None else place(group, subset), "; ".join(lines)))
     alone = Counter(breach.gate for breach in verdict.breaches if breach.id is not None)
-    told += [(_clips(count), f"below {gate.removeprefix('min-')} threshold") for gate, count in alone.items()]
+    told += [
+        (_clips(count), _ALONE.get(gate, f"below {gate.removeprefix('min-')} threshold"))
+        for gate, count in alone.items()
+    ]
     return told
+
+
+def _order(one: tuple[str | None, str | None]) -> tuple[int, str, str]:
+    group, subset = one
+    kind = 0 if group is None and subset is not None else 3 if group is None else 1 if subset is None else 2
+    return kind, group or "", subset or ""
 
 
 def cut_captions(run: Run) -> str:
@@ -39,7 +60,11 @@ def cut_captions(run: Run) -> str:
 
 
 def _changes(fell: Sequence[Change], rows: Sequence[Row]) -> Iterator[str]:
-    missed = sorted((change for change in fell if change.measure != COSINE), key=lambda change: change.test.mean)
+    for change in fell:
+        if change.level == VOICE:
+            yield f"{change.measure} {change.test.mean:+.2f} {unit_of(change.measure)}"
+    families = [change for change in fell if change.measure != COSINE and change.level != VOICE]
+    missed = sorted(families, key=lambda change: change.test.mean)
     yield from (_attribute(change, rows) for change in missed)
     for change in fell:
         if change.measure == COSINE:

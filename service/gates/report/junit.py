@@ -59,7 +59,7 @@ def _gates(suites: ElementTree.Element, verdict: Verdict) -> None:
         case = ElementTree.SubElement(suite, "testcase", classname="gates", name=_clean(reason))
         ElementTree.SubElement(case, "error", message=_clean(reason), type="undecided")
     for breach in shared:
-        name = f"{breach.gate} {breach.group or 'all clips'} {' '.join(breach.attributes)}".strip()
+        name = f"{breach.gate} {breach.place} {' '.join(breach.attributes)}".strip()
         case = ElementTree.SubElement(suite, "testcase", classname="gates", name=_clean(name))
         failure = ElementTree.SubElement(case, "failure", message=_clean(breach.message), type=breach.gate)
         failure.text = _clean("\n".join(breach.clips))

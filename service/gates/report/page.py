@@ -8,11 +8,12 @@ from importlib.resources import files
 from statistics import fmean
 from string import Template
 
-from service.gates.compare import COSINE, Change, Comparison
+from service.gates.compare import Change, Comparison, place
+from service.gates.questions import COSINE, VOICE, unit_of
 from service.gates.report import charts
 from service.gates.report.headline import cut_captions, headlines
 from service.gates.report.sound import Sound
-from service.gates.rows import Row, Run, groups_of
+from service.gates.rows import Row, Run, Voice, groups_of
 from service.gates.verdict import Outcome, Verdict
 
 _WORDS = {Outcome.PASSED: "passed", Outcome.FAILED: "failed", Outcome.UNDECIDED: "could not be judged"}
@@ -43,17 +44,6 @@ def page(
     return template.substitute(title=escape(f"{name}: {_WORDS[verdict.outcome]}"), body=body)
 
 
-def worst_rows(run: Run, verdict: Verdict, count: int) -> list[Row]:
-    """The clips worth hearing: those that break a gate of their own, then those of failed groups, then the lowest."""
-    order: list[str] = [breach.id for breach in verdict.breaches if breach.id is not None]
-    depth = max((len(breach.clips) for breach in verdict.breaches), default=0)
-    for place in range(depth):  # turn by turn, so that each failed group is heard
-        order += [breach.clips[place] for breach in verdict.breaches if breach.id is None and place < len(breach.clips)]
-    order += [row.id for row in sorted(run.rows, key=lambda row: row.match_probability)]
-    by_id = {row.id: row for row in run.rows}
-    return [by_id[id] for id in dict.fromkeys(order) if id in by_id][:count]
-
-
 def _header(run: Run, verdict: Verdict, name: str, gates: str) -> str:
     total = len(run.rows) + len(run.unjudged)
     identity = run.rows[0].identity if run.rows else "none"
@@ -82,7 +72,7 @@ def _breaches(verdict: Verdict) -> str:
     rows = [
         (
             breach.gate,
-            breach.id or (f"group {breach.group}" if breach.group else "all clips"),
+            breach.place,
             breach.message,
             ", ".join(breach.attributes),
         )
@@ -115,7 +105,8 @@ def _distributions(run: Run, verdict: Verdict) -> str:
 
 def _groups(run: Run, verdict: Verdict) -> str:
     comparison = verdict.comparison
-    changed = {c.group: c for c in comparison.changes if c.measure == COSINE} if comparison else {}
+    cosines = [c for c in comparison.changes if c.measure == COSINE and c.subset is None] if comparison else []
+    changed = {c.group: c for c in cosines}
     missed: dict[str, list[str]] = {}
     for breach in verdict.breaches:
         if breach.group:
@@ -161,29 +152,29 @@ def _changes(comparison: Comparison | None) -> str:
         notes.append(f"too few pairs to be asked about by themselves: {', '.join(few)}")
     text = "".join(f"<p class=dim>{escape(note)}</p>" for note in notes)
     ordered = sorted(comparison.changes, key=lambda change: (not change.fell, change.test.mean))
-    reaches = {
-        kind: max((abs(b) for c in ordered if (c.measure == COSINE) is kind for b in _bounds(c)), default=1.0)
-        for kind in (True, False)
-    }
+    reaches: dict[str, float] = {}
+    for change in ordered:
+        unit = unit_of(change.measure)
+        reaches[unit] = max(reaches.get(unit, 0.0), *(abs(bound) for bound in _bounds(change)))
     rows = [
         [
-            escape(change.group or "all clips"),
+            escape(place(change.group, change.subset)),
             escape(change.measure),
             str(change.test.pairs),
-            f"{change.test.mean:+.3f}",
+            f"{change.test.mean:+.3f} {unit_of(change.measure)}",
             charts.interval(
                 change.test.low,
                 change.test.mean,
                 change.test.high,
-                reaches[change.measure == COSINE],
+                reaches[unit_of(change.measure)],
                 fell=change.fell,
             ),
             f"{change.p:.4f}",
-            _state(change.fell, "fell"),
+            _state(change.fell, "moved" if change.level == VOICE else "fell"),
         ]
         for change in ordered
     ]
-    columns = ("group", "measure", "#pairs", "#mean change", "interval", "#p, corrected", "")
+    columns = ("clips", "measure", "#pairs", "#mean change", "interval", "#p, corrected", "")
     return _section("Since the baseline", text + _table(columns, rows))
 
 
@@ -204,6 +195,8 @@ def _clip(number: int, row: Row, before: Row | None, verdict: Verdict, sound: So
     if row.percentile is not None:
         scores.append(f"percentile {row.percentile:.0f}")
     breaches = verdict.of_clip(row.id)
+    if row.voice is not None:
+        scores += _measured(row.voice)
     nearer = [breach for breach in breaches if breach.group is not None]  # of all clips is said above
     why = "".join(f'<p class="bad">{escape(f"{breach.gate}: {breach.message}")}</p>' for breach in nearer or breaches)
     return (
@@ -213,6 +206,16 @@ def _clip(number: int, row: Row, before: Row | None, verdict: Verdict, sound: So
         f"{_sound(number, row, sound) if sound else '<p class=dim>The audio is not at hand.</p>'}"
         f"{_attributes(row, before)}</article>"
     )
+
+
+def _measured(voice: Voice) -> list[str]:
+    shown = (
+        (voice.pitch_hz, "{:.0f} Hz"),
+        (voice.rate_hz, "{:.1f} syllables/s"),
+        (voice.level_lufs, "{:.1f} LUFS"),
+        (voice.pauses_s, "{:.1f} s of pauses"),
+    )
+    return [words.format(value) for value, words in shown if value is not None]
 
 
 def _sound(number: int, row: Row, sound: Sound) -> str:
@@ -258,7 +261,7 @@ def _footer() -> str:
         "<footer><p>Match is the calibrated probability that clip and caption belong together; cosine is the model's "
         "raw similarity. A margin weighs an attribute of the caption against its opposites: below 0 an opposite fits "
         "better. Changes are means of paired differences with studentised bootstrap intervals; p is corrected for the "
-        "number of questions (Holm). Curves are cosines in overlapping windows.</p></footer>"
+        "questions (weighted Holm). Curves are cosines in overlapping windows.</p></footer>"
     )
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.cli.output import scores_table, table
-from service.gates.compare import COSINE
+from service.gates.questions import COSINE
 from service.gates.report.headline import cut_captions, headlines
 from service.gates.rows import Row, Run, groups_of
 from service.gates.verdict import Outcome, Verdict
@@ -29,6 +29,8 @@ def summary(run: Run, verdict: Verdict) -> list[RenderableType]:
     else:
         parts.append(_groups(run, verdict))
     parts += _problems(run, verdict)
+    if verdict.outcome is Outcome.PASSED and verdict.would_have_seen:
+        parts.append(f"[dim]would have seen a fall of {escape(verdict.would_have_seen)}[/]")
     parts.append(_last_line(run, verdict))
     return parts
 
@@ -52,7 +54,8 @@ def _clip(row: Row) -> Iterator[RenderableType]:
 
 def _groups(run: Run, verdict: Verdict) -> Table:
     comparison = verdict.comparison
-    changed = {c.group: c for c in comparison.changes if c.measure == COSINE} if comparison else {}
+    cosines = [c for c in comparison.changes if c.measure == COSINE and c.subset is None] if comparison else []
+    changed = {c.group: c for c in cosines}
     rows = []
     for group, members in groups_of(run.rows).items():
         change = changed.get(group)
@@ -73,10 +76,9 @@ def _groups(run: Run, verdict: Verdict) -> Table:
 def _problems(run: Run, verdict: Verdict) -> Iterator[str]:
     lines = [f"[red]not judged[/] {escape(one.id)}: {escape(one.reason)} ({escape(one.audio)})" for one in run.unjudged]
     for breach in verdict.breaches:
-        where = breach.id or (f"group {breach.group}" if breach.group else "all clips")
         missed = f" [bold]{escape(', '.join(breach.attributes))}[/]" if breach.attributes else ""
         worst = f"; worst: {escape(', '.join(breach.clips[:5]))}" if breach.id is None and breach.clips else ""
-        lines.append(f"[red]{breach.gate}[/] {escape(where)}: {escape(breach.message)}{missed}{worst}")
+        lines.append(f"[red]{breach.gate}[/] {escape(breach.place)}: {escape(breach.message)}{missed}{worst}")
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
         yield f"... and {len(lines) - MOST_LINES} more in the report"

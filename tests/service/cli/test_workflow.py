@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.clsp_script import ROOT, Done, Run
+from tests.support.clsp_script import CLSP, ROOT, Done, Run
 
 GATES = ROOT / "examples" / "gates"
 CI = ROOT / "docs" / "ci"
@@ -85,3 +87,26 @@ def test_good_takes_pass_and_drifted_voices_fail_by_name(
     assert "cora-1" in failures
     html = (tmp_path / "style-report" / "report.html").read_text("utf-8")
     assert all(words in html for words in ("group ben, attribute pitch fell", "group cora, attribute rate fell"))
+
+
+def test_the_action_judges_what_its_inputs_name(cli_server_url: str, tmp_path: Path) -> None:
+    step = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))["runs"]["steps"][1]
+    row = {"audio": "anna-1.ogg", "caption": "A woman speaks.", "voice": "$(touch broken)"}
+    (tmp_path / "my set.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    inputs = {"SET": "my set.jsonl", "AUDIO_ROOT": str(GATES / "baseline"), "BASELINE": "", "OUT": "out dir"}
+    inputs["OPTIONS"] = "--group voice --no-details"
+    step_summary = tmp_path / "step.md"
+    environment = {**os.environ, **inputs, "CLSP_URL": cli_server_url, "GITHUB_STEP_SUMMARY": str(step_summary)}
+    environment["PATH"] = f"{CLSP.parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert step_summary.read_text("utf-8") == (tmp_path / "out dir" / "summary.md").read_text("utf-8")
+    assert "Style gate passed" in step_summary.read_text("utf-8")
+    assert not (tmp_path / "broken").exists()
+
+
+def test_the_gitlab_component_is_valid_and_knows_its_options(clsp: Run) -> None:
+    _, jobs = yaml.safe_load_all((ROOT / "templates" / "style-gate.yml").read_text("utf-8"))
+    (command,) = jobs["style-gate"]["script"]
+    known = set(re.findall(r"--[a-z-]+", clsp("score", "--help").out))
+    assert set(re.findall(r" (--[a-z-]+)", command)) <= known

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from service.gates.report.headline import headlines
 from service.gates.report.junit import junit
-from service.gates.report.page import page, worst_rows
+from service.gates.report.page import page
+from service.gates.report.selection import worst_rows
 from service.gates.report.sound import Sound, read_sound
 from service.gates.report.terminal import summary
 from service.gates.rows import RowsError, Run, Unjudged, dump, lines_of, load_row, read_rows, write_rows

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.gates.statistics import histogram, holm, paired_bootstrap
+from service.gates.statistics import histogram, holm, outliers, paired_bootstrap, weighted_holm
 
 RESAMPLES = 2000
 
@@ -95,3 +95,24 @@ def test_holm_raises_p_values_and_keeps_their_order() -> None:
 def test_histograms_lose_nobody() -> None:
     assert histogram([-5, 0.1, 0.5, 0.99, 7], [0, 0.5, 1]) == [2, 3]
     assert histogram([], [0, 0.5, 1]) == [0, 0]
+
+
+def test_weights_keep_plain_questions_their_power() -> None:
+    crossings = [0.5] * 98
+    plain, _, *_ = weighted_holm([0.004, 0.9, *crossings], [0.5, 0.3, *[0.2 / 98] * 98])
+    assert plain == pytest.approx(0.008)
+    assert holm([0.004, 0.9, *crossings])[0] == pytest.approx(0.4)
+    assert weighted_holm([0.03, 0.01], [1, 1]) == pytest.approx(holm([0.03, 0.01]))
+    with pytest.raises(ValueError, match="above 0"):
+        weighted_holm([0.1], [0])
+
+
+def test_outliers_have_the_tail_of_students_t() -> None:
+    from scipy import stats
+
+    wobble = np.tile([-0.01, 0.01], 20) * np.linspace(0.5, 1.5, 40)
+    found = outliers([*wobble, -0.1])
+    scale = 1.4826 * float(np.median(np.abs([*wobble, -0.1] - np.median([*wobble, -0.1]))))
+    middle = min(0.0, float(np.median([*wobble, -0.1])))
+    assert found[-1] == pytest.approx(stats.t(5).cdf((-0.1 - middle) / scale), rel=1e-6)
+    assert outliers([0.0] * 50) == [], "nothing moved, so nothing tells how far takes wobble"

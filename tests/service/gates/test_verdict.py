@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from service.gates.report.headline import headlines
 from service.gates.rows import Row, Run, Unjudged
-from service.gates.verdict import Gates, Outcome, judge
+from service.gates.verdict import Gates, Outcome, Verdict, judge
 from tests.support.gate_rows import attribute, row
 
 FAST = Gates(resamples=2000)
@@ -179,3 +181,65 @@ def test_too_few_pairs_are_no_comparison(pairs: int) -> None:
     rows = [row(f"a-{i}") for i in range(pairs)] or [row("a-9")]
     before = rows if pairs else [row("b-1")]
     assert judge(Run(rows), Gates(allow_removed=True), before).outcome is Outcome.UNDECIDED
+
+
+def acted(lost: Callable[[str, str], bool] = lambda voice, style: False, *, seed: int, lines: int = 4) -> list[Row]:
+    """Six voices in three styles; a take whose style is lost fits its caption less well by 0.4."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for voice in "abcdef":
+        for style in ("angry", "sad", "calm"):
+            for line in range(lines):
+                fall = 0.4 if lost(voice, style) else 0.0
+                cosine = 0.5 + float(rng.normal(0, 0.05)) - fall
+                caption = f"A person sounds {style}."
+                rows.append(row(f"{voice}-{style}-{line}", caption=caption, cosine=cosine, attributes=()))
+    return rows
+
+
+def fell(verdict: Verdict) -> set[str]:
+    return {breach.place for breach in verdict.breaches if breach.gate == "no-regression"}
+
+
+def test_a_style_lost_in_all_voices_is_named() -> None:
+    verdict = judge(Run(acted(lambda voice, style: style == "angry", seed=1)), FAST, acted(seed=2))
+    assert "emotion: angry" in fell(verdict)
+    assert not any("sad" in name or "calm" in name for name in fell(verdict))
+    assert headlines(Run([]), verdict)[0][0] == "emotion: angry"
+
+
+def test_a_style_lost_in_one_voice_is_named_with_both() -> None:
+    def lost(voice: str, style: str) -> bool:
+        return (voice, style) == ("c", "angry")
+
+    verdict = judge(Run(acted(lost, seed=1, lines=12)), FAST, acted(seed=2, lines=12))
+    assert "group c, emotion: angry" in fell(verdict)
+    assert not any("sad" in name or name.startswith("group a") for name in fell(verdict))
+
+
+def test_many_questions_about_claims_raise_no_more_false_alarms() -> None:
+    alarms = sum(bool(fell(judge(Run(acted(seed=100 + i)), FAST, acted(seed=900 + i)))) for i in range(40))
+    assert alarms <= 3, "1 in 100 is what the confidence of 0.99 states"
+
+
+def test_one_broken_clip_is_found_though_all_means_hold() -> None:
+    def lost_line(rows: list[Row]) -> list[Row]:
+        return [replace(one, cosine=one.cosine - 0.8) if one.id == "d-sad-2" else one for one in rows]
+
+    (breach,) = judge(Run(lost_line(acted(seed=1))), FAST, acted(seed=2)).breaches
+    assert (breach.gate, breach.id) == ("clip-outlier", "d-sad-2")
+
+
+def test_a_clip_may_fall_no_further_than_asked() -> None:
+    before = [row(f"a-{i}", cosine=0.5) for i in range(6)]
+    after = [replace(one, cosine=0.3) if one.id == "a-3" else one for one in before]
+    (breach,) = judge(Run(after), Gates(max_clip_drop=0.1), before).breaches
+    assert (breach.gate, breach.id) == ("max-clip-drop", "a-3")
+    assert judge(Run(after), Gates(max_clip_drop=0.2), before).outcome is Outcome.PASSED
+
+
+def test_takes_that_were_kept_do_not_make_outliers_of_the_others() -> None:
+    before = acted(seed=1)
+    spoken = acted(seed=2)
+    after = [now if i % 5 == 0 else then for i, (then, now) in enumerate(zip(before, spoken, strict=True))]
+    assert judge(Run(after), FAST, before).outcome is Outcome.PASSED
