@@ -18,7 +18,7 @@ from service.cli import library as cli_library
 from service.cli import score as cli_score
 from service.cli.common import HANDLED, CliError
 from service.cli.doctor import data_folder, doctor
-from service.cli.output import console, print_error
+from service.cli.output import console, print_error, replace_unprintable
 
 if TYPE_CHECKING:
     from index.cli import Defaults
@@ -160,6 +160,7 @@ for _entry in sorted(entry_points(group="clsp.commands"), key=lambda entry: entr
 
 def main() -> None:
     """Entry point of the `clsp` script: errors become messages, never tracebacks."""
+    replace_unprintable()
     try:
         app()
     except HANDLED as error:

@@ -18,7 +18,7 @@ from index.exchange.reconcile import Decision, metadata_patch, reconcile
 from service.audio.containers import ACCEPTED, describe, sniff
 from service.cli.common import CliError
 from service.cli.output import printable
-from service.core.manifest import id_of, parse_row
+from service.core.manifest import id_of, is_clutter, parse_row
 
 BATCH_BYTES = 16 * 1024 * 1024
 
@@ -75,7 +75,13 @@ def read_source(source: Path) -> list[Source]:
 
 def _read_folder(folder: Path) -> Iterator[Source]:
     wanted = AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in wanted
+        and not any(is_clutter(part) for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
     if not found:
         raise CliError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
     holders: dict[str, Path] = {}

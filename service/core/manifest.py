@@ -10,6 +10,21 @@ from typing import Any
 _NOT_METADATA = frozenset({"file", "path", "id", "metadata", "duration_s"})
 
 
+_CLUTTER = frozenset(
+    {"__macosx", ".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd"}
+    | {"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"}
+)
+"""What Macs, Windows and network storage leave in folders, in lower case."""
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file's or a folder's name is of what an operating system leaves beside people's files.
+
+    `._take.wav` is the AppleDouble companion (RFC 1740) of `take.wav`: it ends like audio and holds none.
+    """
+    return name.startswith("._") or name.lower() in _CLUTTER
+
+
 @dataclass(frozen=True)
 class ManifestRow:
     """`file` as written, `id` where one is given, and `metadata`; `says_more` where the row has any of it."""

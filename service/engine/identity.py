@@ -19,7 +19,8 @@ def embedding_identity(bundle: Bundle) -> str:
 
     That is the bundle's fingerprint (weights, tokenizer, precision, window policy), the resampler, the downmix and the
     pooling of windows. A container's decoder counts from the day on which it is another than the first that read it: a
-    format that is read for the first time has no vectors yet that could differ. Hardware and library versions move vectors by rounding only and stay out.
+    format that is read for the first time has no vectors yet that could differ. Hardware and library versions move
+    vectors by rounding only and stay out.
     """
     parts = {"bundle": bundle.fingerprint(), "resampler": RESAMPLER, "downmix": DOWNMIX, "pooling": POOLING}
     moved = {kind: name for kind, name in DECODERS.items() if name != _FIRST_DECODERS.get(kind, "ffmpeg")}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clsp_client import AUDIO_SUFFIXES
+from service.core.manifest import is_clutter
 from service.gates.rows import Case, lines_of
 
 ONE_GROUP = "all"
@@ -179,8 +180,8 @@ def _folder(source: Path) -> Iterator[Case]:
 
 
 def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """What lies in a folder, links followed: caches of CI put them in a folder's place. One to a folder that it lies in
-    is not, for what is there is listed already."""
+    """What lies in a folder, save for what operating systems leave there. Links are followed: caches of CI put them in
+    a folder's place. One to a folder that it lies in is not, for what is there is listed already."""
     here = folder.resolve()
     if here in above:
         return
@@ -189,6 +190,8 @@ def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror or error}") from error
     for path in entries:
+        if is_clutter(path.name):
+            continue
         if path.is_dir():
             yield from _files(path, above | {here})
         elif path.exists() or path.suffix.lower() in AUDIO_SUFFIXES:

@@ -95,7 +95,7 @@ ItemId = Annotated[
 AudioUri = Annotated[
     str,
     Field(
-        description="A clip as a data URI: WAV, FLAC, OGG, MP3, M4A, WebM and others, base64; or an address of CLSP_URL_ALLOW.",
+        description="A clip as a data URI: WAV, FLAC, OGG, MP3, M4A ..., base64; or an address of CLSP_URL_ALLOW.",
         examples=[EXAMPLE_AUDIO],
         json_schema_extra={"format": "uri"},
     ),

@@ -200,3 +200,13 @@ def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"audio": "\xe9.wav", "caption": "x"}')
     with pytest.raises(SourceError, match=r"latin\.jsonl"):
         read_cases(tmp_path / "latin.jsonl")
+
+
+def test_what_operating_systems_leave_in_folders_is_no_voice(tmp_path: Path) -> None:
+    companion = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        "
+    (tmp_path / "one.ogg").write_bytes(b"")
+    (tmp_path / "one.txt").write_text("A man speaks.", "utf-8")
+    (tmp_path / "__MACOSX").mkdir()
+    for name in ("._one.ogg", "._one.txt", "__MACOSX/._one.ogg", "__MACOSX/two.wav", ".DS_Store", "Thumbs.db"):
+        (tmp_path / name).write_bytes(companion)
+    assert [case.id for case in read_cases(tmp_path)] == ["one"]
