@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import TypeAdapter
 
 from index import types as stored
-from index.filters import Filter, parse_filter
+from index.filters import Filter
+from index.wide_filters import read_filter
 from service.api.body import parse_json, read_json
 from service.api.deps import (
     ANY_CALL,
@@ -70,7 +71,7 @@ async def list_items(
     where: Filter | None = None
     if filter is not None:
         parsed = await parse_json(filter, _FILTER, field="filter")
-        where = parse_filter(parsed)
+        where = read_filter(parsed)
     items, next_cursor = await services.in_store(
         "read", services.store.list_items, collection, cursor=cursor, limit=limit, where=where
     )
