@@ -1,8 +1,8 @@
 // Adding many clips from the browser: a job in this tab, with live progress, a stop, and a list of what was refused.
 
-import { $, button, element, postForm, showError } from "/web/api.js";
-import { openCollection, refresh } from "/web/library.js";
-import { pathOf } from "/web/collections.js";
+import { $, button, element, postForm, showError } from "./api.js";
+import { openCollection, refresh } from "./library.js";
+import { pathOf } from "./collections.js";
 
 const AT_ONCE = 3;
 const REFRESH_EVERY = 20;
