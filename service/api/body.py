@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ class _WholeForm(MultiPartParser):
 async def read_form(request: Request, *, fields: Iterable[str], max_files: int) -> AsyncIterator[Form]:
     """Read a multipart body; its temporary files live as long as the context.
 
-    Raises ProblemError: `malformed-body`, `unsupported-media-type`, `too-many-parts`, `storage-failed` where the
+    Raises ProblemError: `malformed-body`, `unsupported-media-type`, `too-many-parts`, `storage-full` where the
     temporary files have no room, or `invalid-request` with the field.
     """
     _refuse_encoded(request)
@@ -162,6 +163,8 @@ async def read_form(request: Request, *, fields: Iterable[str], max_files: int) 
         raise _form_problem(error, max_files) from error
     except OSError as error:
         detail = f"the server has nowhere to put the upload: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ProblemError("storage-full", detail) from error
         raise ProblemError("storage-failed", detail, headers={"Retry-After": "1"}) from error
     try:
         yield await _sort(form, known)

@@ -72,6 +72,7 @@ class _Wanted:
         "too-many-parts",
         "audio-too-large",
         "storage-failed",
+        "storage-full",
     ),
     openapi_extra=request_body(AddItemsRequest, form=_FORM),
 )

@@ -87,7 +87,9 @@ async def get_item(collection: CollectionPath, item_id: ItemPath, services: Serv
 @router.patch(
     "/{item_id}",
     dependencies=[Depends(require_write)],
-    responses=problems(*BODY_CALL, "unknown-collection", "unknown-item", "limit-exceeded", "storage-failed"),
+    responses=problems(
+        *BODY_CALL, "unknown-collection", "unknown-item", "limit-exceeded", "storage-failed", "storage-full"
+    ),
     openapi_extra=request_body(PatchItemRequest),
 )
 async def patch_item(collection: CollectionPath, item_id: ItemPath, request: Request, services: ServicesDep) -> Item:
@@ -101,7 +103,7 @@ async def patch_item(collection: CollectionPath, item_id: ItemPath, request: Req
     "/{item_id}",
     status_code=204,
     dependencies=[Depends(require_write)],
-    responses=problems(*_ITEM_CALL, "storage-failed"),
+    responses=problems(*_ITEM_CALL, "storage-failed", "storage-full"),
 )
 async def delete_item(collection: CollectionPath, item_id: ItemPath, services: ServicesDep) -> Response:
     """Drop an item and its audio."""

@@ -105,6 +105,7 @@ def open_ffmpeg(data: bytes, container: Container) -> Iterator[FfmpegFile]:
     av.logging.set_level(None)
     demuxer = FFMPEG[container].demuxer if container in FFMPEG else container
     options = {"codec_whitelist": _DECODERS, "protocol_whitelist": "none", "probesize": str(_PROBE_BYTES)}
+    file: Any
     try:
         with av.open(io.BytesIO(data), format=demuxer, options=options, metadata_errors="replace") as file:
             if not file.streams.audio:

@@ -20,6 +20,8 @@ from service.cli.common import CliError
 from service.cli.output import printable
 from service.core.manifest import id_of, is_clutter, parse_row
 
+_NO_MORE = frozenset({429, 503, 507})
+"""Full still, after the patience, or without room on its disk: each further clip would only wait anew."""
 BATCH_BYTES = 16 * 1024 * 1024
 
 
@@ -192,6 +194,11 @@ class Ingest:
         except (ProblemError, InvalidRequestError) as error:
             if isinstance(error, ProblemError) and error.status in (401, 403):
                 raise  # no other clip would fare better
+            if isinstance(error, ProblemError) and error.status in _NO_MORE:
+                told = self.outcome
+                done = told.added + told.replaced + told.relabelled + told.unchanged
+                later = f"{done} clips are done; run the same command again to go on."
+                raise CliError(f"The service takes no more clips\n{error}\n{later}") from error
             if len(batch) > 1:
                 for one in batch:
                     yield from self._send([one])
