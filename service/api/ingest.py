@@ -88,7 +88,7 @@ async def add_items(collection: CollectionPath, request: Request, services: Serv
             wanted = await _from_form(form, services)
             return await _add(services, info, wanted, services.deadline())
     body = await read_json(request, AddItemsRequest, multipart=True)
-    check_count("items", body.items, most, slug="too-many-parts")
+    check_count("items", body.items, most, slug="too-many-parts", setting="CLSP_MAX_PARTS")
     return await _add(services, info, _from_json(body, services), services.deadline())
 
 
