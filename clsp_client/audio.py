@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+_READ = "wav flac ogg oga opus mp3 m4a m4b mp4 aac aif aiff aifc amr awb 3gp au snd caf w64 weba webm mka wma"
+AUDIO_SUFFIXES = frozenset(f".{name}" for name in _READ.split(" "))
 """Names that the service's formats go by."""
-_OTHER = "3gp aac ac3 aif aifc aiff alac amr ape au caf dsf dts m4a m4b mka mp2 mpc ra snd spx w64 weba webm wma wv"
+_OTHER = "ac3 alac ape dsf dts mp2 mpc ra spx wv"
 OTHER_AUDIO_SUFFIXES = frozenset(f".{name}" for name in _OTHER.split(" "))
 """Names of audio that the service does not read: to be named rather than passed over."""
 
 Audio = str | Path | bytes
 """A clip: a data URI, the path of a file, or the bytes of one."""
 
-_NAMES = {"oga": "ogg", "opus": "ogg", "mp3": "mpeg"}
+_NAMES = {
+    **{"oga": "ogg", "opus": "ogg", "mp3": "mpeg", "m4a": "mp4", "m4b": "mp4", "aif": "aiff", "aifc": "aiff"},
+    **{"au": "basic", "snd": "basic", "weba": "webm", "wma": "x-ms-wma", "3gp": "3gpp", "awb": "amr-wb"},
+}
 
 
 def media_type(path: Path) -> str:

@@ -118,6 +118,10 @@ class StorageFailed(IndexingError):
     """The disk refused (full, read-only, damaged): nothing of the call was stored."""
 
 
+class StorageFull(StorageFailed):
+    """There is no room: nothing of the call was stored, and trying again helps only after something was deleted."""
+
+
 class BuildFailed(IndexingError):
     """An index could not be built; the one in use goes on serving."""
 

@@ -50,6 +50,11 @@ def check_item_id(item_id: str, field: str = "id") -> str:
     return item_id
 
 
+def composed(text: str) -> str:
+    """The text in the form that others type it in (NFC): macOS hands out file names taken apart (NFD)."""
+    return unicodedata.normalize("NFC", text)
+
+
 def is_item_id(item_id: str) -> bool:
     """Whether an item could have this id. Others are never asked of SQLite, which can't take every string."""
     try:

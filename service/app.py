@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from index.backend import Store
 from index.errors import IndexingError
@@ -33,6 +33,7 @@ from service.api import (
 )
 from service.api.failures import install_failure_handlers
 from service.api.openapi import install_openapi
+from service.api.parameters import refuse_unknown_parameters
 from service.audio.fetch import Fetcher
 from service.audio.limits import AudioLimits
 from service.core.logging import log_as_json
@@ -143,6 +144,7 @@ def create_app(settings: Settings | None = None, *, on_fatal: Callable[[str], No
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(refuse_unknown_parameters)],
         # The service traces and counts by itself; FastAPI would look for a provider at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

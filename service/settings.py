@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9][A-Za-z0-9._~-]*)*/?$",
+        description="Path prefix under which a proxy serves this, as /clsp, where it sends no X-Forwarded-Prefix.",
+    )
     keep_alive_s: Seconds = Field(
         75.0,
         ge=1,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -143,6 +144,9 @@ def item_key(connection: sqlite3.Connection, collection: CollectionRow, item_id:
     """An item's key and the hash of its media. Raises ItemNotFound."""
     sql = "SELECT pk, media_sha256 FROM items WHERE collection = ? AND id = ?"
     row = connection.execute(sql, (collection.pk, item_id)).fetchone() if is_item_id(item_id) else None
+    if row is None and is_item_id(item_id) and not item_id.isascii():
+        # Ids of files from Macs, stored before ids were composed.
+        row = connection.execute(sql, (collection.pk, unicodedata.normalize("NFD", item_id))).fetchone()
     if row is None:
         raise ItemNotFound(collection.name, item_id)
     return row[0], row[1]

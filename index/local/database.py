@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import sqlite3
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from index.errors import StorageFailed, StoreClosed
+from index.errors import StorageFailed, StorageFull, StoreClosed
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 30.0
@@ -165,8 +166,16 @@ class Database:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turn what the disk or SQLite refuses into StorageFailed, its cause attached."""
+    """Turn what the disk or SQLite refuses into StorageFailed, its cause attached; no room is StorageFull."""
     try:
         yield
     except (sqlite3.DatabaseError, OSError) as error:
+        if _is_full(error):
+            raise StorageFull(f"the disk is full: {error}") from error
         raise StorageFailed(f"storage failed: {error}") from error
+
+
+def _is_full(error: sqlite3.DatabaseError | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL")

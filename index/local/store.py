@@ -26,6 +26,7 @@ from index.local.snapshot import SnapshotFolder
 from index.storage.atomic_folder import check_whole
 from index.storage.durable_files import fsync_folder
 from index.storage.locks import FolderLock
+from index.storage.reserve import Reserve
 from index.types import CollectionInfo, CollectionKind, Hit, Item, Limits, NewItem, Vector
 from index.validate import (
     check_collection_name,
@@ -87,6 +88,7 @@ class LocalStore:
             self._database = Database(folder / catalog.FILE)
             undo.callback(self._database.close)
             fsync_folder(folder)
+            self._reserve = Reserve(folder / "reserve")
             snapshots = SnapshotFolder(folder / "index")
             with self._database.snapshot() as connection:
                 self._media.sweep(catalog.all_media(connection))
@@ -153,6 +155,9 @@ class LocalStore:
             return [catalog.collection_info(connection, row.name) for row in catalog.collection_rows(connection)]
 
     def delete_collection(self, name: str) -> None:
+        self._reserve.for_delete(lambda: self._delete_collection(name))
+
+    def _delete_collection(self, name: str) -> None:
         with self._database.transaction() as connection:
             row = catalog.collection_row(connection, name)
             media = catalog.remove_collection(connection, row.pk)
@@ -213,6 +218,9 @@ class LocalStore:
             return item
 
     def delete_item(self, name: str, item_id: str) -> None:
+        self._reserve.for_delete(lambda: self._delete_item(name, item_id))
+
+    def _delete_item(self, name: str, item_id: str) -> None:
         with self._database.transaction() as connection:
             row = catalog.collection_row(connection, name)
             pk, removed, media = catalog.remove_item(connection, row, item_id)

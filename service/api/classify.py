@@ -60,7 +60,7 @@ async def classify(request: Request, services: ServicesDep) -> ClassifyResponse:
         sources = [inline_clip(body.audio, "audio", services)]
     else:
         uris = body.inputs or []
-        check_count("inputs", uris, most, slug="too-many-parts")
+        check_count("inputs", uris, most, slug="too-many-parts", setting="CLSP_MAX_PARTS")
         sources = [inline_clip(uri, f"inputs[{i}]", services) for i, uri in enumerate(uris)]
     return await _classify(services, body, sources, services.deadline())
 
@@ -84,7 +84,7 @@ def _prompts(services: Services, options: ClassifyOptions) -> dict[str, list[str
             raise ProblemError("invalid-request", detail, field="preset", limit=known)
         return presets[options.preset]
     settings = services.settings
-    check_count("labels", options.labels, settings.max_labels)
+    check_count("labels", options.labels, settings.max_labels, setting="CLSP_MAX_LABELS")
     # More than one request may bring elsewhere: several prompts a label are what makes labels work.
     check_count("labels", [text for texts in options.labels.values() for text in texts], services.engine.most_texts)
     for label, texts in options.labels.items():

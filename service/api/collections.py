@@ -26,7 +26,7 @@ def shown(info: stored.CollectionInfo) -> CollectionInfo:
     dependencies=[Depends(require_write)],
     responses={
         201: {"model": CollectionInfo, "description": "It was made."},
-        **problems(*BODY_CALL, "identity-mismatch", "dimension-mismatch", "storage-failed"),
+        **problems(*BODY_CALL, "identity-mismatch", "dimension-mismatch", "storage-failed", "storage-full"),
     },
     openapi_extra=request_body(CollectionRequest, required=False),
     response_description="It was there already.",
@@ -71,7 +71,7 @@ async def get_collection(collection: CollectionPath, services: ServicesDep) -> C
     "/{collection}",
     status_code=204,
     dependencies=[Depends(require_write)],
-    responses=problems(*ANY_CALL, "unknown-collection", "storage-failed"),
+    responses=problems(*ANY_CALL, "unknown-collection", "storage-failed", "storage-full"),
 )
 async def delete_collection(collection: CollectionPath, services: ServicesDep) -> Response:
     """Drop a collection with its items and their audio. There is no undo."""

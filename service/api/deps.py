@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import Depends, Path, Request, Response
 
 from service.core.problems import MEDIA_TYPE, PROBLEMS
+from service.http.path_prefix import path_prefix
 from service.jobs.manager import Jobs
 from service.schemas import Problem
 from service.schemas.common import CollectionName, ItemId, ResponseModel
@@ -43,7 +44,8 @@ ItemPath = Annotated[ItemId, Path()]
 
 def audio_url(collection: str, item_id: str, has_media: bool) -> str | None:
     """Where an item's audio is served, if it was kept."""
-    return f"/v1/collections/{quote(collection)}/items/{quote(item_id, safe='')}/audio" if has_media else None
+    path = f"{path_prefix()}/v1/collections/{quote(collection)}/items/{quote(item_id, safe='')}/audio"
+    return path if has_media else None
 
 
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:

@@ -36,11 +36,11 @@ async def create_embeddings(request: Request, services: ServicesDep) -> Response
     _check_model(body, services)
     tokens, truncated, deadline = 0, [], services.deadline()
     if body.modality == "audio":
-        check_count("input", body.input, services.settings.max_parts, slug="too-many-parts")
+        check_count("input", body.input, services.settings.max_parts, slug="too-many-parts", setting="CLSP_MAX_PARTS")
         sources = [inline_clip(uri, f"input[{i}]", services) for i, uri in enumerate(body.input)]
         vectors = [clip.result.pooled for clip in await embed_clips(services, sources, deadline=deadline)]
     else:
-        check_count("input", body.input, services.settings.max_texts)
+        check_count("input", body.input, services.settings.max_texts, setting="CLSP_MAX_TEXTS")
         texts = [check_text(f"input[{i}]", text, services.settings) for i, text in enumerate(body.input)]
         result = await embed_texts(services, texts, deadline)
         vectors = list(result.vectors)

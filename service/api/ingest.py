@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from index.errors import IdentityMismatch
 from index.types import CollectionKind, MediaBlob, NewItem, NewSegment
-from index.validate import check_item_id, check_metadata
+from index.validate import check_item_id, check_metadata, composed
 from service.api.body import FILES_SCHEMA, Form, is_multipart, parse_json, read_form, read_json, uploaded_clip
 from service.api.deps import ENGINE_CALL, CollectionPath, ServicesDep, problems, request_body
 from service.core.problems import ProblemError
@@ -72,6 +72,7 @@ class _Wanted:
         "too-many-parts",
         "audio-too-large",
         "storage-failed",
+        "storage-full",
     ),
     openapi_extra=request_body(AddItemsRequest, form=_FORM),
 )
@@ -87,7 +88,7 @@ async def add_items(collection: CollectionPath, request: Request, services: Serv
             wanted = await _from_form(form, services)
             return await _add(services, info, wanted, services.deadline())
     body = await read_json(request, AddItemsRequest, multipart=True)
-    check_count("items", body.items, most, slug="too-many-parts")
+    check_count("items", body.items, most, slug="too-many-parts", setting="CLSP_MAX_PARTS")
     return await _add(services, info, _from_json(body, services), services.deadline())
 
 
@@ -113,14 +114,14 @@ async def _from_form(form: Form, services: Services) -> list[_Wanted]:
         # A metadata field that is itself named "items" holds scalars; entries for files are objects.
         if isinstance(listed, list) and all(isinstance(entry, dict) for entry in listed):
             parsed = await parse_json(text, _FORM_METADATA, field="metadata")
-            entries, shared = _by_file(parsed, {upload.filename for upload in form.files}), {}
+            entries, shared = _by_file(parsed, {composed(upload.filename or "") for upload in form.files}), {}
     wanted = []
     for i, upload in enumerate(form.files):
         field = f"files[{i}]"
         name = _base_name(upload.filename)
         clip = uploaded_clip(upload, field, services)
-        if upload.filename in entries:
-            k, entry = entries[upload.filename]
+        if (named := composed(upload.filename or "")) in entries:
+            k, entry = entries[named]
             place = f"metadata.items[{k}]"
             name = _base_name(entry.filename) or name
             wanted.append(_Wanted(place, f"{place}.metadata", entry.id or name, name, entry.metadata, clip))
@@ -129,21 +130,22 @@ async def _from_form(form: Form, services: Services) -> list[_Wanted]:
     return wanted
 
 
-def _by_file(parsed: FormMetadata, names: set[str | None]) -> dict[str, tuple[int, FileMetadata]]:
+def _by_file(parsed: FormMetadata, names: set[str]) -> dict[str, tuple[int, FileMetadata]]:
     entries: dict[str, tuple[int, FileMetadata]] = {}
     for k, entry in enumerate(parsed.items):
         field = f"metadata.items[{k}].file"
-        if entry.file not in names:
+        name = composed(entry.file)
+        if name not in names:
             raise ProblemError("invalid-request", f"{field}: no file of this name was uploaded", field=field)
-        if entry.file in entries:
+        if name in entries:
             raise ProblemError("invalid-request", f"{field}: this file has an entry already", field=field)
-        entries[entry.file] = (k, entry)
+        entries[name] = (k, entry)
     return entries
 
 
 def _base_name(filename: str | None) -> str | None:
     """The name without folders, of either kind of separator; None where nothing is left of it."""
-    return posixpath.basename((filename or "").replace("\\", "/")) or None
+    return composed(posixpath.basename((filename or "").replace("\\", "/"))) or None
 
 
 async def _add(

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import TypeAdapter
 
 from index import types as stored
-from index.filters import Filter, parse_filter
+from index.filters import Filter
+from index.wide_filters import read_filter
 from service.api.body import parse_json, read_json
 from service.api.deps import (
     ANY_CALL,
@@ -70,7 +71,7 @@ async def list_items(
     where: Filter | None = None
     if filter is not None:
         parsed = await parse_json(filter, _FILTER, field="filter")
-        where = parse_filter(parsed)
+        where = read_filter(parsed)
     items, next_cursor = await services.in_store(
         "read", services.store.list_items, collection, cursor=cursor, limit=limit, where=where
     )
@@ -86,7 +87,9 @@ async def get_item(collection: CollectionPath, item_id: ItemPath, services: Serv
 @router.patch(
     "/{item_id}",
     dependencies=[Depends(require_write)],
-    responses=problems(*BODY_CALL, "unknown-collection", "unknown-item", "limit-exceeded", "storage-failed"),
+    responses=problems(
+        *BODY_CALL, "unknown-collection", "unknown-item", "limit-exceeded", "storage-failed", "storage-full"
+    ),
     openapi_extra=request_body(PatchItemRequest),
 )
 async def patch_item(collection: CollectionPath, item_id: ItemPath, request: Request, services: ServicesDep) -> Item:
@@ -100,7 +103,7 @@ async def patch_item(collection: CollectionPath, item_id: ItemPath, request: Req
     "/{item_id}",
     status_code=204,
     dependencies=[Depends(require_write)],
-    responses=problems(*_ITEM_CALL, "storage-failed"),
+    responses=problems(*_ITEM_CALL, "storage-failed", "storage-full"),
 )
 async def delete_item(collection: CollectionPath, item_id: ItemPath, services: ServicesDep) -> Response:
     """Drop an item and its audio."""

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 
 JSONL: Final = "application/x-ndjson"
 JobPath = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Id of a job.", examples=["0" * 32])]
-JOB_CALL: Final = (*ANY_CALL, "unknown-job", "storage-failed")
+JOB_CALL: Final = (*ANY_CALL, "unknown-job", "storage-failed", "storage-full")
 _REPORT_PAGE: Final = 500
 
 
@@ -53,6 +53,7 @@ async def list_roots(jobs: JobsDep) -> IngestRoots:
         "invalid-source",
         "too-many-jobs",
         "storage-failed",
+        "storage-full",
     ),
     openapi_extra=request_body(IngestRequest),
     response_description="The job is on disk, and runs when its turn comes.",

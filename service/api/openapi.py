@@ -12,7 +12,8 @@ from service.schemas import Problem
 DESCRIPTION: Final = """
 Search, classify and score speech by how it sounds.
 
-* Audio is WAV, FLAC, OGG/Opus or MP3: multipart files, or `data:` URIs in JSON.
+* Audio is WAV, FLAC, OGG, MP3, M4A/MP4, WebM, AAC, AIFF, AU, CAF, W64, AMR or WMA:
+  multipart files, or `data:` URIs in JSON.
 * Addresses (`https://...`) stand for audio only where the operator lists them (`CLSP_URL_ALLOW`).
 * 503 with `Retry-After`: there is more work than time, and nothing of this request was done. 429: this key's share.
 * Errors are `application/problem+json` (RFC 9457). Switch on `type`; `field` and `limit` say what to change.

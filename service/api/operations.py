@@ -14,12 +14,14 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/healthz", responses=problems("unknown-host"))
+@router.head("/healthz", include_in_schema=False)
 async def healthz() -> Health:
     """Whether the process answers at all. Restart it where this fails."""
     return Health(status="ok")
 
 
 @router.get("/readyz", responses=problems("unavailable", "unknown-host"))
+@router.head("/readyz", include_in_schema=False)
 async def readyz(services: ServicesDep) -> Health:
     """Whether the service can do its work: the encoders live and their last inference went well. Send traffic then."""
     if not services.engine.ready:

@@ -22,13 +22,13 @@ _HEADERS: Final = {
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
+@router.api_route("/", methods=["GET", "HEAD"])
 async def page() -> FileResponse:
     """Search, classify and score in a browser."""
     return FileResponse(WEB / "index.html", media_type="text/html", headers=_HEADERS)
 
 
-@router.get("/docs")
+@router.api_route("/docs", methods=["GET", "HEAD"])
 async def manual() -> FileResponse:
     """The OpenAPI document, readable."""
     return FileResponse(WEB / "docs.html", media_type="text/html", headers=_HEADERS)
@@ -38,7 +38,7 @@ def _asset(name: str, media_type: str) -> None:
     async def asset() -> FileResponse:
         return FileResponse(WEB / name, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
-    router.add_api_route(f"/web/{name}", asset, methods=["GET"], name=name)
+    router.add_api_route(f"/web/{name}", asset, methods=["GET", "HEAD"], name=name)
 
 
 _KINDS: Final = {".css": "text/css", ".js": "text/javascript"}

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
-from index.filters import parse_filter
 from index.types import Hit as FoundHit
+from index.wide_filters import read_filter
 from service.api.body import read_json
 from service.api.deps import ENGINE_CALL, CollectionPath, ServicesDep, answer_json, audio_url, problems, request_body
 from service.api.direct import DirectRoute
@@ -57,7 +57,7 @@ async def search(collection: CollectionPath, request: Request, services: Service
         detail = f"top_k: {body.top_k}; at most {settings.max_top_k} are accepted"
         raise ProblemError("limit-exceeded", detail, field="top_k", limit=settings.max_top_k)
     check_count("query", body.query, settings.max_query_parts)
-    where = parse_filter(body.filter) if body.filter is not None else None
+    where = read_filter(body.filter) if body.filter is not None else None
     query = await mix(services, info, body.query, services.deadline())
     wanted, several = body.top_k, bool(body.diversity) or len(query.parts) > 1
     if body.diversity:

@@ -7,12 +7,9 @@ Memory is bounded by the limits whatever the bytes are.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +17,15 @@ import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
-from service.audio import containers
-from service.audio.containers import ACCEPTED, Container
+from service.audio import containers, wav
+from service.audio.containers import ACCEPTED, FFMPEG, Container, title
 from service.audio.data_uri import parse_data_uri
+from service.audio.ffmpeg import FfmpegFile, check_length, open_ffmpeg
 from service.audio.limits import AudioError, AudioLimits
+from service.audio.sndfile import SequentialFile, open_sndfile
 
 __all__ = [
+    "DECODERS",
     "DOWNMIX",
     "MEDIA_TYPES",
     "RESAMPLER",
@@ -41,18 +41,24 @@ SAMPLE_RATE = 16_000
 RESAMPLER = "soxr-HQ"
 DOWNMIX = "mean"
 
-MEDIA_TYPES = {
+MEDIA_TYPES: dict[str, str] = {
     "WAV": "audio/wav",
     "WAVEX": "audio/wav",
     "RF64": "audio/wav",
     "FLAC": "audio/flac",
     "OGG": "audio/ogg",
     "MP3": "audio/mpeg",
+    **{name.upper(): kind.media_type for name, kind in FFMPEG.items()},
 }
 """Of each `Clip.format`."""
 
+DECODERS = {
+    **dict.fromkeys(("wav", "flac", "ogg", "mp3"), "libsndfile"),
+    **dict.fromkeys(FFMPEG, "ffmpeg"),
+}
+"""Which library makes samples of each container; joined MP3 streams, which libsndfile ends early, are FFmpeg's."""
+AudioFile = SequentialFile | FfmpegFile
 _BLOCK_VALUES = 1 << 15  # float32 values read at a time, whatever the channel count
-_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"})
 # Float files written on the 16-bit scale are readable; far beyond it the front-end's power spectrum would overflow.
 _MAX_PEAK = 65_536.0
 
@@ -78,14 +84,16 @@ def decode(data: bytes, limits: AudioLimits, *, watch: Callable[[int], None] | N
         watch: is told how many samples of all channels there will be, where the header counts them, and between blocks
             how many were read; by raising it ends the decoding.
     """
-    container = _admit(data, limits)
-    with _open(data, container) as file:
+    container, sound = _admit(data, limits)
+    with _open(sound, container) as file:
         _check_header(file, limits)
-        if watch is not None and _counted(file):
-            watch(file.frames * file.channels)
-        samples, frames, peak = _read(file, container, limits, watch)
+        if watch is not None and (declared := _declared(file)):
+            watch(declared * file.channels)
+        samples, frames, peaks = _read(file, container, limits, watch)
+        if isinstance(file, FfmpegFile):
+            check_length(file, frames)
         rate, channels, name = file.samplerate, file.channels, file.format
-    _check_whole(frames, rate, peak, limits)
+    _check_whole(frames, rate, peaks, limits)
     return Clip(
         samples=samples,
         duration_s=frames / rate,
@@ -96,18 +104,8 @@ def decode(data: bytes, limits: AudioLimits, *, watch: Callable[[int], None] | N
     )
 
 
-class _SequentialFile(sf.SoundFile):  # type: ignore[misc]  # soundfile ships no types
-    """A SoundFile that is only read forwards.
-
-    soundfile seeks after every block that it reads: an MP3 decoder restarts there with other samples (measured: off by
-    0.35 of full scale), and a FLAC of unknown length cannot be read at all. It does neither for what cannot be seeked.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _admit(data: bytes, limits: AudioLimits) -> Container:
+def _admit(data: bytes, limits: AudioLimits) -> tuple[Container, bytes]:
+    """The container, and the bytes that the decoder gets: the file's own, save for a WAV that needs tidying."""
     if not data:
         raise AudioError("empty", "the audio is empty (0 bytes)")
     if len(data) > limits.max_bytes:
@@ -116,54 +114,56 @@ def _admit(data: bytes, limits: AudioLimits) -> Container:
             f"the audio is {len(data)} bytes; at most {limits.max_bytes} are accepted",
             limit=limits.max_bytes,
         )
-    container = containers.sniff(data)
+    start = containers.start_of_audio(data)
+    container = containers.sniff(data[start : start + 16] if start else data)
     if container is None:
         raise AudioError("unsupported", f"this is {containers.describe(data)}; send {ACCEPTED}")
-    if container == "ogg" and (codec := containers.foreign_codec(data)):
+    # libsndfile takes the length of a tag off the end of what follows it.
+    sound = data[start:] if start else data
+    if container == "ogg" and (codec := containers.foreign_codec(sound)):
         raise AudioError("unsupported", f"this is {codec} in an OGG file; send {ACCEPTED}")
-    if cut := containers.find_cut(data, container):
-        raise AudioError("truncated", f"the {container.upper()} file is cut off: {cut}")
-    if container == "ogg" and containers.chained_streams(data) > 1:
-        raise AudioError("unsupported", "the OGG file holds several streams; send one stream per file")
-    return container
+    if container == "wav":
+        return container, _whole_wav(sound)
+    if cut := containers.ogg_cut(sound) if container == "ogg" else containers.container_cut(sound, container):
+        raise AudioError("truncated", f"the {title(container)} file is cut off: {cut}")
+    if containers.joined_at(sound, container) is not None:
+        detail = f"the {title(container)} file holds several streams, one after the other; send one stream per file"
+        raise AudioError("unsupported", detail)
+    return container, sound
 
 
-@contextmanager
-def _open(data: bytes, container: Container) -> Iterator[sf.SoundFile]:
-    try:
-        if container == "mp3" and not containers.mp3_counts_frames(data):
-            with _piped(data) as descriptor, _SequentialFile(descriptor, closefd=False) as file:
-                yield file
-        else:
-            with _SequentialFile(io.BytesIO(data)) as file:
-                yield file
-    except sf.SoundFileError as error:
-        raise AudioError("unreadable", f"the {container.upper()} file cannot be decoded: it is damaged") from error
+def _whole_wav(data: bytes) -> bytes:
+    found = wav.read_wav(data)
+    if found.problem:
+        raise AudioError("truncated", f"the WAV file is cut off or was never finished: {found.problem}")
+    if found.joined_at is not None:
+        detail = f"the WAV file holds several files, the second from byte {found.joined_at}; send each as a file"
+        raise AudioError("unsupported", detail)
+    return wav.tidied(data, found) if found.irregular else data
 
 
-@contextmanager
-def _piped(data: bytes) -> Iterator[int]:
-    """A descriptor that libsndfile must read to its end, because a pipe has no length to guess from."""
-    reader, writer = os.pipe()
-
-    def feed() -> None:
-        with suppress(BrokenPipeError), os.fdopen(writer, "wb", buffering=0) as pipe:
-            view = memoryview(data)
-            while view:
-                view = view[pipe.write(view) :]
-
-    feeder = threading.Thread(target=feed, name="mp3-feeder", daemon=True)
-    feeder.start()
-    try:
-        yield reader
-    finally:
-        os.close(reader)
-        feeder.join()
+def _open(data: bytes, container: Container) -> AbstractContextManager[AudioFile]:
+    """With libsndfile what it reads whole; a change here for a format changes its numbers (see engine/identity.py)."""
+    by_ffmpeg = DECODERS[container] == "ffmpeg" or (container == "mp3" and containers.mp3_is_joined(data))
+    return open_ffmpeg(data, container) if by_ffmpeg else open_sndfile(data, container)
 
 
-def _check_header(file: sf.SoundFile, limits: AudioLimits) -> None:
-    if file.format not in _FORMATS:
-        raise AudioError("unsupported", f"this is a {file.format} file; send {ACCEPTED}")
+def _check_header(file: AudioFile, limits: AudioLimits) -> None:
+    _check_layout(file, limits)
+    if (frames := _declared(file)) > limits.max_s * file.samplerate:
+        raise _too_long(f"lasts {frames / file.samplerate:.1f} s", limits)
+    if frames * file.channels > limits.max_samples:
+        raise _too_many_samples(f"has {frames * file.channels}", limits)
+
+
+def _declared(file: AudioFile) -> int:
+    """Frames by the header; 0 where it does not say. FFmpeg's are no promise: encoders pad and trim."""
+    if isinstance(file, FfmpegFile):
+        return round((file.declared_s or 0.0) * file.samplerate)
+    return file.frames if _counted(file) else 0
+
+
+def _check_layout(file: AudioFile, limits: AudioLimits) -> None:
     if file.channels > limits.max_channels:
         detail = f"the clip has {file.channels} channels; at most {limits.max_channels} are accepted"
         raise AudioError("too_many_channels", detail, limit=limits.max_channels)
@@ -171,10 +171,6 @@ def _check_header(file: sf.SoundFile, limits: AudioLimits) -> None:
     if not low <= file.samplerate <= high:
         detail = f"the sample rate is {file.samplerate} Hz; {low} to {high} Hz are accepted"
         raise AudioError("sample_rate", detail, limit=low if file.samplerate < low else high)
-    if _counted(file) and file.frames > limits.max_s * file.samplerate:
-        raise _too_long(f"lasts {file.frames / file.samplerate:.1f} s", limits)
-    if _counted(file) and file.frames * file.channels > limits.max_samples:
-        raise _too_many_samples(f"has {file.frames * file.channels}", limits)
 
 
 def _too_long(what: str, limits: AudioLimits) -> AudioError:
@@ -186,16 +182,24 @@ def _too_many_samples(what: str, limits: AudioLimits) -> AudioError:
     return AudioError("too_many_samples", detail, limit=limits.max_samples)
 
 
-def _counted(file: sf.SoundFile) -> bool:
+def _counted(file: AudioFile) -> bool:
     """Whether the header tells the length; streamed FLAC and piped MP3 read as the largest count there is."""
     frames: int = file.frames
     return 0 < frames < 1 << 62
 
 
+@dataclass
+class _Peaks:
+    """Largest magnitudes: of any channel, and of their mean."""
+
+    channels: float = 0.0
+    downmix: float = 0.0
+
+
 def _read(
-    file: sf.SoundFile, container: Container, limits: AudioLimits, watch: Callable[[int], None] | None
-) -> tuple[NDArray[np.float32], int, float]:
-    """Samples at 16 kHz, frames as recorded, and the peak of the downmix."""
+    file: AudioFile, container: Container, limits: AudioLimits, watch: Callable[[int], None] | None
+) -> tuple[NDArray[np.float32], int, _Peaks]:
+    """Samples at 16 kHz, frames as recorded, and the peaks."""
     rate, channels = file.samplerate, file.channels
     cap = math.floor(limits.max_s * rate)
     resampler = (
@@ -203,11 +207,11 @@ def _read(
     )
     collected = _Samples(min(file.frames, cap) if _counted(file) else cap, rate)
     block = np.empty((max(1, _BLOCK_VALUES // channels), channels), dtype=np.float32)
-    frames, peak = 0, 0.0
+    frames, peaks = 0, _Peaks()
     # Never past the counted end: what follows there, such as a tag, would be taken for damage.
     while (wanted := min(len(block), file.frames - frames)) > 0:
         try:
-            part = file.read(wanted, dtype="float32", always_2d=True, out=block[:wanted])
+            part = file.read(wanted, out=block[:wanted])
         except sf.SoundFileError as error:
             raise _damaged(container, frames, file) from error
         if not len(part):
@@ -228,13 +232,14 @@ def _read(
             detail = f"a sample is {block_peak:.3g} times full scale; at most {_MAX_PEAK:g} is accepted"
             raise AudioError("out_of_range", detail, limit=_MAX_PEAK)
         mono = part.mean(axis=1, dtype=np.float32) if channels > 1 else part[:, 0]
-        peak = max(peak, _peak(mono) if channels > 1 else block_peak)
+        peaks.channels = max(peaks.channels, block_peak)
+        peaks.downmix = max(peaks.downmix, _peak(mono) if channels > 1 else block_peak)
         collected.add(mono if resampler is None else resampler.resample_chunk(mono))
     if _counted(file) and file.frames - frames > rate // 100:
         raise _damaged(container, frames, file)
     if resampler is not None:
         collected.add(resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
-    return collected.array(), frames, peak
+    return collected.array(), frames, peaks
 
 
 def _peak(part: NDArray[np.float32]) -> float:
@@ -259,17 +264,27 @@ class _Samples:
         return samples if 2 * self._used >= len(self._room) else samples.copy()
 
 
-def _damaged(container: Container, frames: int, file: sf.SoundFile) -> AudioError:
+def _damaged(container: Container, frames: int, file: AudioFile) -> AudioError:
     of = f" of {file.frames / file.samplerate:.2f}" if _counted(file) else ""
     good = f"{frames / file.samplerate:.2f}{of} s could be decoded"
     return AudioError("truncated", f"the {container.upper()} file is damaged or cut off: {good}")
 
 
-def _check_whole(frames: int, rate: int, peak: float, limits: AudioLimits) -> None:
+def _check_whole(frames: int, rate: int, peaks: _Peaks, limits: AudioLimits) -> None:
     if frames < limits.min_s * rate:
         detail = f"the clip lasts {frames / rate:.3f} s; at least {limits.min_s:g} s are needed"
         raise AudioError("too_short", detail, limit=limits.min_s)
-    level = 20 * math.log10(peak) if peak > 0 else -math.inf
-    if level < limits.min_peak_dbfs:
-        detail = f"the clip is silent: its peak is {level:.1f} dBFS; at least {limits.min_peak_dbfs:g} dBFS are needed"
-        raise AudioError("silent", detail, limit=limits.min_peak_dbfs)
+    level = _dbfs(peaks.downmix)
+    if level >= limits.min_peak_dbfs:
+        return
+    detail = f"the clip is silent: its peak is {level:.1f} dBFS; at least {limits.min_peak_dbfs:g} dBFS are needed"
+    if _dbfs(peaks.channels) >= limits.min_peak_dbfs:
+        detail = (
+            "the channels cancel each other out (one is the other with the opposite sign), so their mean is silent: "
+            "send one of them, or turn the sign of one"
+        )
+    raise AudioError("silent", detail, limit=limits.min_peak_dbfs)
+
+
+def _dbfs(peak: float) -> float:
+    return 20 * math.log10(peak) if peak > 0 else -math.inf

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from clsp_client import ProblemError
 from clsp_client.answers import AppliedPart
 from clsp_client.calls import QueryPart, SourceKind
 from service.cli.common import DEFAULT_URL, CliError, JsonOption, KeyOption, UrlOption, clip_uri, connect
@@ -171,6 +172,10 @@ def parse_filter(where: list[str], filter_json: str | None) -> dict[str, Any] | 
         name, equals, value = condition.partition("=")
         if not name or not equals:
             raise CliError(f"--where {condition!r}: write field=value")
+        if any(name in one for one in filters):
+            # All must hold, and no field has two values: the answer would be empty without a word of why.
+            either = f'--where \'{name}=["one","other"]\''
+            raise CliError(f"--where {name}=... is given twice: write {either} for either of them, or use --filter")
         try:
             filters.append({name: _parse(value)})
         except (ValueError, RecursionError):
@@ -224,6 +229,19 @@ def delete(
             if not yes:
                 typer.confirm(f"Delete the collection {collection!r} with all its clips?", abort=True, err=True)
             client.delete_collection(collection)
+        gone, refused = [] if items else [collection], list[str]()
         for id in items or []:
-            client.delete_item(collection, id)
-    console.print(f"Deleted {', '.join(map(escape, items)) if items else escape(collection)}", highlight=False)
+            try:
+                client.delete_item(collection, id)
+                gone.append(id)
+            except ProblemError as error:
+                if error.status != 404:
+                    raise CliError(f"{error}\n{_deleted(gone)}") from error
+                refused.append(id)
+    console.print(escape(_deleted(gone)), highlight=False)
+    if refused:
+        raise CliError(f"{collection} has no item {', '.join(refused)}")
+
+
+def _deleted(names: Sequence[str]) -> str:
+    return f"Deleted {', '.join(names) or 'nothing'}"

@@ -18,11 +18,14 @@ from service.cli import library as cli_library
 from service.cli import score as cli_score
 from service.cli.common import HANDLED, CliError
 from service.cli.doctor import data_folder, doctor
-from service.cli.output import console, print_error
+from service.cli.output import console, print_error, replace_unprintable
 
 if TYPE_CHECKING:
     from index.cli import Defaults
     from service.settings import Settings
+
+_STARTUP_FAILED = 3
+"""Exit status where the service did not come up, as uvicorn has it."""
 
 app = typer.Typer(
     help="Search, classify and score speech by how it sounds.",
@@ -60,6 +63,7 @@ def serve(
 
     from model_export.bundle import BundleError
     from service.app import create_app
+    from service.core.logging import log_as_json
     from service.http.server_protocol import server_options
 
     folder = data_folder(settings)
@@ -70,7 +74,13 @@ def serve(
     except BundleError as error:
         raise CliError(f"The service cannot start\n{error}\n`clsp doctor` tells more.") from error
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    uvicorn.run(application, host=settings.host, port=settings.port, **server_options(settings))
+    config = uvicorn.Config(application, host=settings.host, port=settings.port, **server_options(settings))
+    if settings.log_format == "json":
+        log_as_json()  # now that uvicorn has set its handlers up, and before it says anything
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        sys.exit(_STARTUP_FAILED)
 
 
 app.command()(cli_library.ingest)
@@ -160,6 +170,7 @@ for _entry in sorted(entry_points(group="clsp.commands"), key=lambda entry: entr
 
 def main() -> None:
     """Entry point of the `clsp` script: errors become messages, never tracebacks."""
+    replace_unprintable()
     try:
         app()
     except HANDLED as error:

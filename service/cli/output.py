@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -19,9 +20,21 @@ console = Console()
 error_console = Console(stderr=True)
 
 
+def replace_unprintable() -> None:
+    """Let a terminal that is not UTF-8 show `?` for what it lacks: a word not printed is no failed command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace" if _is_utf8(stream.encoding) else "replace")
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    return (encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
+
+
 def print_json(value: Any) -> None:
-    """Print one JSON document to stdout, unstyled, so that it can be piped."""
-    sys.stdout.write(printable(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
+    """Print one JSON document to stdout, unstyled, so that it can be piped: in ASCII where the output is not UTF-8."""
+    text = json.dumps(value, ensure_ascii=not _is_utf8(sys.stdout.encoding), indent=2)
+    sys.stdout.write(printable(text) + "\n")
 
 
 def printable(text: str) -> str:

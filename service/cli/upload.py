@@ -18,8 +18,10 @@ from index.exchange.reconcile import Decision, metadata_patch, reconcile
 from service.audio.containers import ACCEPTED, describe, sniff
 from service.cli.common import CliError
 from service.cli.output import printable
-from service.core.manifest import id_of, parse_row
+from service.core.manifest import id_of, is_clutter, parse_row
 
+_NO_MORE = frozenset({429, 503, 507})
+"""Full still, after the patience, or without room on its disk: each further clip would only wait anew."""
 BATCH_BYTES = 16 * 1024 * 1024
 
 
@@ -75,7 +77,13 @@ def read_source(source: Path) -> list[Source]:
 
 def _read_folder(folder: Path) -> Iterator[Source]:
     wanted = AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in wanted
+        and not any(is_clutter(part) for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
     if not found:
         raise CliError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
     holders: dict[str, Path] = {}
@@ -186,6 +194,11 @@ class Ingest:
         except (ProblemError, InvalidRequestError) as error:
             if isinstance(error, ProblemError) and error.status in (401, 403):
                 raise  # no other clip would fare better
+            if isinstance(error, ProblemError) and error.status in _NO_MORE:
+                told = self.outcome
+                done = told.added + told.replaced + told.relabelled + told.unchanged
+                later = f"{done} clips are done; run the same command again to go on."
+                raise CliError(f"The service takes no more clips\n{error}\n{later}") from error
             if len(batch) > 1:
                 for one in batch:
                     yield from self._send([one])

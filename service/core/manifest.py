@@ -7,7 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from index.validate import composed
+
 _NOT_METADATA = frozenset({"file", "path", "id", "metadata", "duration_s"})
+
+
+_CLUTTER = frozenset(
+    {"__macosx", ".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd"}
+    | {"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"}
+)
+"""What Macs, Windows and network storage leave in folders, in lower case."""
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file's or a folder's name is of what an operating system leaves beside people's files.
+
+    `._take.wav` is the AppleDouble companion (RFC 1740) of `take.wav`: it ends like audio and holds none.
+    """
+    return name.startswith("._") or name.lower() in _CLUTTER
 
 
 @dataclass(frozen=True)
@@ -39,13 +56,13 @@ def parse_row(line: str) -> ManifestRow:
     metadata = {**extra, **(given or {})}
     item_id = row.get("id")
     return ManifestRow(
-        name, None if item_id in (None, "") else str(item_id), metadata, bool(extra) or given is not None
+        name, None if item_id in (None, "") else composed(str(item_id)), metadata, bool(extra) or given is not None
     )
 
 
 def id_of(parts: Sequence[str]) -> str:
     """The id of a clip that is known by its path alone: `a/b.wav` is `a__b.wav`."""
-    return "__".join(part for part in parts if part not in ("/", "..", "."))
+    return composed("__".join(part for part in parts if part not in ("/", "..", ".")))
 
 
 def _storable(value: object) -> bool:

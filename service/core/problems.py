@@ -57,6 +57,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "unavailable": (503, "Service unavailable"),
     "engine-failed": (500, "Encoder error"),
     "storage-failed": (503, "Storage error"),
+    "storage-full": (507, "Insufficient storage"),
     "deadline-exceeded": (504, "Deadline exceeded"),
 }
 _FRAMEWORK: Final = {

@@ -7,18 +7,25 @@ import json
 from importlib.metadata import version
 
 from model_export.bundle import Bundle
-from service.audio.decode import DOWNMIX, RESAMPLER
+from service.audio.decode import DECODERS, DOWNMIX, RESAMPLER
 
 POOLING = "mean-of-windows"
+_FIRST_DECODERS = {"wav": "libsndfile", "flac": "libsndfile", "ogg": "libsndfile", "mp3": "libsndfile"}
+"""Of the containers that were not read by FFmpeg from the first release that read them."""
 
 
 def embedding_identity(bundle: Bundle) -> str:
     """`name-version-digest`; the digest covers whatever changes the numbers, and nothing that does not.
 
     That is the bundle's fingerprint (weights, tokenizer, precision, window policy), the resampler, the downmix and the
-    pooling of windows. Hardware and library versions move vectors by rounding only and stay out.
+    pooling of windows. A container's decoder counts from the day on which it is another than the first that read it: a
+    format that is read for the first time has no vectors yet that could differ. Hardware and library versions move
+    vectors by rounding only and stay out.
     """
     parts = {"bundle": bundle.fingerprint(), "resampler": RESAMPLER, "downmix": DOWNMIX, "pooling": POOLING}
+    moved = {kind: name for kind, name in DECODERS.items() if name != _FIRST_DECODERS.get(kind, "ffmpeg")}
+    if moved:
+        parts["decoders"] = json.dumps(moved, sort_keys=True)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"{bundle.manifest.name}-{bundle.manifest.version}-{digest[:20]}"
 

@@ -6,11 +6,15 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from clsp_client import AUDIO_SUFFIXES
+from service.core.manifest import is_clutter
 from service.gates.rows import Case, lines_of
+from service.gates.tables import SourceError as SourceError
+from service.gates.tables import decode_table, separator_of
 
 ONE_GROUP = "all"
 SIDECARS = (".txt", ".json")
@@ -19,10 +23,6 @@ _AUDIO = ("audio", "file", "path", "wav", "gen_path")
 _CAPTION = ("caption", "instruction", "style", "prompt")
 _TASKS = ("APS", "DSD", "RP")
 """InstructTTSEval's tasks: acoustic parameters, descriptive style, role play (Huang et al., 2025, arXiv 2506.16381)."""
-
-
-class SourceError(ValueError):
-    """A set cannot be read; the message names the file and the line."""
 
 
 def read_cases(source: Path, *, audio_root: Path | None = None, group_by: Sequence[str] = ()) -> list[Case]:
@@ -53,17 +53,36 @@ def read_cases(source: Path, *, audio_root: Path | None = None, group_by: Sequen
         cases = list(_jsonl(source, audio_root or source.parent, group_by))
     if not cases:
         raise SourceError(f"{source} holds no clips to judge")
+    return _distinct(cases, source)
+
+
+def _distinct(cases: list[Case], source: Path) -> list[Case]:
+    """The cases, with a number behind the id of an audio file that is judged against several captions."""
     seen: set[str] = set()
-    for case in cases:
-        if case.id in seen:
-            raise SourceError(f"{source}: the id {case.id!r} appears twice")
-        seen.add(case.id)
+    heard: set[str] = set()
+    for place, case in enumerate(cases):
+        id, number = case.id, 1
+        while id in seen and case.shown in heard and case.id == Path(case.shown).with_suffix("").as_posix():
+            number += 1
+            id = f"{case.id} ({number})"
+        if id in seen:
+            raise SourceError(f"{source}: the id {id!r} appears twice")
+        seen.add(id)
+        heard.add(case.shown)
+        cases[place] = case if id == case.id else replace(case, id=id)
     return cases
+
+
+def _bytes(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{source}: {error.strerror or error}") from error
 
 
 def _text(source: Path) -> str:
     try:
-        return source.read_bytes().decode("utf-8-sig")
+        return _bytes(source).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
 
@@ -99,9 +118,10 @@ def _json(text: str, where: str) -> Any:
 
 
 def _csv(source: Path, root: Path, group_by: Sequence[str]) -> Iterator[Case]:
-    dialect = csv.excel_tab if source.suffix.lower() == ".tsv" else csv.excel
+    text = decode_table(_bytes(source), source)
+    separator = separator_of(text, "\t" if source.suffix.lower() == ".tsv" else ",")
     # Strict, or a quote that is never closed makes one caption of all that follows.
-    reader = csv.DictReader(io.StringIO(_text(source), newline=""), dialect=dialect, strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     began = 1
     try:
         for row in reader:
@@ -191,8 +211,8 @@ def _folder(source: Path) -> Iterator[Case]:
 
 
 def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """What lies in a folder, links followed: caches of CI put them in a folder's place. One to a folder that it lies in
-    is not, for what is there is listed already."""
+    """What lies in a folder, save for what operating systems leave there. Links are followed: caches of CI put them in
+    a folder's place. One to a folder that it lies in is not, for what is there is listed already."""
     here = folder.resolve()
     if here in above:
         return
@@ -201,6 +221,8 @@ def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror or error}") from error
     for path in entries:
+        if is_clutter(path.name):
+            continue
         if path.is_dir():
             yield from _files(path, above | {here})
         elif path.exists() or path.suffix.lower() in AUDIO_SUFFIXES:

@@ -21,6 +21,7 @@ from service.http.access_log import EVERY_ANSWER, logger, name_request, observe
 from service.http.body_limit import BodyLimit
 from service.http.load_shedding import Load, Shedding
 from service.http.origin_guards import HostGuard, OriginGuard
+from service.http.path_prefix import PathPrefix
 from service.http.rate_limit import FairShares
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -57,6 +58,7 @@ def install_middleware(app: FastAPI, settings: Settings, metrics: Metrics, traci
     app.add_middleware(HostGuard, allowed=settings.allowed_hosts, keyless=not settings.api_keys)
     app.add_middleware(RequestContext, metrics=metrics, tracing=tracing)
     app.add_middleware(Shedding, load=load, metrics=metrics, traced=tracing is not None)
+    app.add_middleware(PathPrefix, root_path=settings.root_path)
 
 
 class RequestContext:

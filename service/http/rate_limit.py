@@ -59,7 +59,7 @@ class FairShares:
         if caller is None:
             settings = self._settings
             caller = self._callers[name] = _Caller(rate=settings.key_requests_per_s, burst=settings.key_burst)
-        problem = self._refusal(caller)
+        problem = self._refusal(caller, counted=not _is_page(scope["path"]))
         if problem is not None:
             await answer_problem_at(scope, problem)(scope, receive, send)
             return
@@ -71,10 +71,12 @@ class FairShares:
             self._load.active -= 1
             caller.active -= 1
 
-    def _refusal(self, caller: _Caller) -> ProblemError | None:
+    def _refusal(self, caller: _Caller, *, counted: bool) -> ProblemError | None:
         settings = self._settings
         if reason := self._load.reason:
             return self._load.problem(reason)
+        if not counted:
+            return None
         if settings.key_concurrency and caller.active >= settings.key_concurrency:
             detail = f"this key has {caller.active} requests under way"
             headers = {"Retry-After": "1"}
@@ -84,6 +86,11 @@ class FairShares:
             headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
             return ProblemError("too-many-requests", detail, limit=settings.key_requests_per_s, headers=headers)
         return None
+
+
+def _is_page(path: str) -> bool:
+    """The page's own files: a dozen a visit, sent without a key. Counted, one reload would use up everybody's share."""
+    return path in ("/", "/docs") or path.startswith("/web/")
 
 
 def bearer_key(keys: Sequence[ApiKey], scope: Scope) -> ApiKey | None:

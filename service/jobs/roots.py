@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
+from service.core.manifest import is_clutter
 from service.jobs.errors import SourceError
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -97,7 +98,7 @@ class Roots:
             return file.read(most + 1)
 
     def walk(self, place: Place, wanted: Callable[[str], bool]) -> Iterator[Found]:
-        """Files below a folder whose names are `wanted`, in the order of their names; links are found, never followed.
+        """Files below a folder whose names are `wanted`, by name, without clutter; links are found, never followed.
 
         Raises SourceError where the folder itself cannot be read; one further down is refused by name.
         """
@@ -105,7 +106,7 @@ class Roots:
             entries = sorted((one.name, one.is_symlink(), one.is_dir(follow_symlinks=False)) for one in listed)
         for name, is_link, is_folder in entries:
             here = Place(place.root, (*place.parts, name))
-            if not (is_folder or wanted(name)):
+            if is_clutter(name) or not (is_folder or wanted(name)):
                 continue
             if not _is_text(name):
                 yield Found(Place(place.root, (*place.parts, repr(name))), "its name is not valid UTF-8")

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from index.errors import InvalidName
-from index.validate import MAX_ID_CHARS, check_item_id
+from index.validate import MAX_ID_CHARS, check_item_id, composed
 
 EXAMPLE_IDENTITY: Final = "clsp-small@0.1.0:9f2c51d07a4e"
 
@@ -80,7 +80,7 @@ CollectionName = Annotated[
 
 def _check_item_id(value: str) -> str:
     try:
-        return check_item_id(value)
+        return check_item_id(composed(value))
     except InvalidName as error:
         raise ValueError(error.message) from error
 
@@ -95,7 +95,7 @@ ItemId = Annotated[
 AudioUri = Annotated[
     str,
     Field(
-        description="A clip as a data URI: WAV, FLAC, OGG/Opus or MP3, base64; or an address of CLSP_URL_ALLOW.",
+        description="A clip as a data URI: WAV, FLAC, OGG, MP3, M4A ..., base64; or an address of CLSP_URL_ALLOW.",
         examples=[EXAMPLE_AUDIO],
         json_schema_extra={"format": "uri"},
     ),

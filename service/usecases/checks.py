@@ -8,10 +8,12 @@ from service.core.problems import ProblemError
 from service.settings import Settings
 
 
-def check_count(name: str, values: Sized, limit: int, *, slug: str = "limit-exceeded") -> None:
-    """Raise ProblemError when there are more than `limit`."""
+def check_count(name: str, values: Sized, limit: int, *, slug: str = "limit-exceeded", setting: str = "") -> None:
+    """Raise ProblemError when there are more than `limit`, with the name of the setting where it is one."""
     if len(values) > limit:
-        raise ProblemError(slug, f"{name}: {len(values)} given; at most {limit} are accepted", field=name, limit=limit)
+        raised = f" (the operator can raise {setting})" if setting else ""
+        detail = f"{name}: {len(values)} given; at most {limit} are accepted{raised}"
+        raise ProblemError(slug, detail, field=name, limit=limit)
 
 
 def check_text(name: str, text: str, settings: Settings) -> str:

@@ -17,6 +17,7 @@ from index.errors import (
     MediaNotKept,
     MetadataTooLarge,
     StorageFailed,
+    StorageFull,
     StoreClosed,
     UnknownField,
 )
@@ -60,6 +61,9 @@ def problem_of_index(error: IndexingError) -> ProblemError:
             return ProblemError("unknown-field", detail, field=f"filter.{error.field}", known=error.known)
         case InvalidCursor():
             return ProblemError("invalid-cursor", detail, field="cursor")
+        case StorageFull():
+            # No Retry-After: waiting makes no room.
+            return ProblemError("storage-full", f"{detail}; delete items or make room, and send it again")
         case StorageFailed():
             return ProblemError("storage-failed", detail, headers={"Retry-After": str(RETRY_SOON_S)})
         case StoreClosed():

@@ -54,11 +54,17 @@ async function waiting(seconds, signal) {
   await pause(seconds, signal).finally(() => ($("status").textContent = before));
 }
 
+// Where this file lies tells under which path a proxy serves the page.
+const BASE = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+
+/** The address of a path of the API, which may have the prefix already. */
+export const at = (path) => (path.startsWith(`${BASE}/`) ? path : BASE + path);
+
 async function send(path, options = {}) {
   for (let wait = 0; ; wait++) {
     let response;
     try {
-      response = await fetch(path, { ...options, headers: headers(options.headers) });
+      response = await fetch(at(path), { ...options, headers: headers(options.headers) });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem({ title: "The service does not answer. Is it still running? Try again when it is." }, 0);

@@ -1,15 +1,15 @@
 // Wires the page: views, the keyboard, drops, and what is loaded first.
 
-import { $, get, showing } from "/web/api.js";
-import { take } from "/web/clip.js";
-import { loadCollections } from "/web/collections.js";
-import { currentHit, isHit, moveTo } from "/web/hits.js";
-import { showJobs } from "/web/jobs.js";
-import { loadModel } from "/web/judge.js";
-import { showLibrary } from "/web/library.js";
-import { stop } from "/web/player.js";
-import { searchFromAddress } from "/web/search.js";
-import { enqueue } from "/web/upload.js";
+import { $, get, showing } from "./api.js";
+import { take } from "./clip.js";
+import { loadCollections } from "./collections.js";
+import { currentHit, isHit, moveTo } from "./hits.js";
+import { showJobs } from "./jobs.js";
+import { loadModel } from "./judge.js";
+import { showLibrary } from "./library.js";
+import { stop } from "./player.js";
+import { searchFromAddress } from "./search.js";
+import { enqueue } from "./upload.js";
 
 const VIEWS = ["search", "judge", "library"];
 let view = "search";

@@ -1,6 +1,6 @@
 // What scores look like: a meter, a curve over a waveform, sentences as lanes, attributes as bars from the middle.
 
-import { element, svg } from "/web/api.js";
+import { element, svg } from "./api.js";
 
 const MOST_CURVES = 4;
 const LOGITS = 6;

@@ -1,7 +1,7 @@
 // The reader's own clip: chosen, dropped or recorded; its waveform, and its bytes for the calls that judge it.
 
-import { $, showing } from "/web/api.js";
-import { outline, track } from "/web/waveform.js";
+import { $, showing } from "./api.js";
+import { outline, track } from "./waveform.js";
 
 let clip = null;
 let sound = null;

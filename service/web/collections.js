@@ -1,6 +1,6 @@
 // The collections there are, and the one that is searched: shared by the search and library views.
 
-import { $, element, get } from "/web/api.js";
+import { $, element, get } from "./api.js";
 
 let collections = [];
 

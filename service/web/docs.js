@@ -1,6 +1,6 @@
 // The manual: what the service says of itself in openapi.json, a group of calls a section and a call a fold.
 
-import { $, element, get, showing } from "/web/api.js";
+import { $, element, get, showing } from "./api.js";
 
 let components = {};
 

@@ -1,11 +1,11 @@
 // The hits of a search: what each is, how it sounds, where it fits best, and what can be done with it.
 
-import { $, button, element, getBlob, postForm, showError, showing } from "/web/api.js";
-import { addCurve, attributes, lanes } from "/web/charts.js";
-import { narrowed } from "/web/collections.js";
-import { inOrder, wordsOf } from "/web/metadata.js";
-import { play } from "/web/player.js";
-import { MOST_SECONDS, soundOf, track } from "/web/waveform.js";
+import { $, button, element, getBlob, postForm, showError, showing } from "./api.js";
+import { addCurve, attributes, lanes } from "./charts.js";
+import { narrowed } from "./collections.js";
+import { inOrder, wordsOf } from "./metadata.js";
+import { play } from "./player.js";
+import { MOST_SECONDS, soundOf, track } from "./waveform.js";
 
 const SHOWN_FACTS = 8;
 const LONGEST_FACT = 90;

@@ -1,8 +1,8 @@
 // Bulk ingest on the server: a form where folders may be read, and each job with live progress, a stop and its refusals.
 
-import { $, button, element, get, open, postJson, showError, showing } from "/web/api.js";
-import { pathOf } from "/web/collections.js";
-import { openCollection, refresh } from "/web/library.js";
+import { $, button, element, get, open, postJson, showError, showing } from "./api.js";
+import { pathOf } from "./collections.js";
+import { openCollection, refresh } from "./library.js";
 
 const SHOWN = 10;
 const REFUSED_SHOWN = 20;

@@ -1,9 +1,9 @@
 // Judging the reader's clip: labels for it, how well it fits a caption, and what in the library sounds like it.
 
-import { $, element, postForm, showing } from "/web/api.js";
-import { addCurve, attributes, bar, lanes } from "/web/charts.js";
-import { clipAsUri, formWithClip, redraw } from "/web/clip.js";
-import { likeClip } from "/web/search.js";
+import { $, element, postForm, showing } from "./api.js";
+import { addCurve, attributes, bar, lanes } from "./charts.js";
+import { clipAsUri, formWithClip, redraw } from "./clip.js";
+import { likeClip } from "./search.js";
 
 const CURVE_WINDOW_S = 3;
 

@@ -1,9 +1,9 @@
 // The library: collections to make, open and drop, and the clips of the one that is open.
 
-import { $, button, element, get, putJson, remove, showing } from "/web/api.js";
-import { all, choose, loadCollections, pathOf } from "/web/collections.js";
-import { inOrder, wordsOf } from "/web/metadata.js";
-import { play } from "/web/player.js";
+import { $, button, element, get, putJson, remove, showing } from "./api.js";
+import { all, choose, loadCollections, pathOf } from "./collections.js";
+import { inOrder, wordsOf } from "./metadata.js";
+import { play } from "./player.js";
 
 const PAGE = 50;
 let open = null;

@@ -1,6 +1,6 @@
 // One player for all hits: it plays a stretch of a clip, stops at its end, and moves the cursor on its waveform.
 
-import { $, getBlob, hasKey, showing } from "/web/api.js";
+import { $, at, getBlob, hasKey, showing } from "./api.js";
 
 const player = $("player");
 let current = null;
@@ -17,7 +17,7 @@ export async function play(track) {
   return showing("", async () => {
     current?.onTime?.(null);
     // Audio elements send no key: with one, the audio is fetched first.
-    const url = hasKey() ? URL.createObjectURL(await getBlob(track.url)) : track.url;
+    const url = hasKey() ? URL.createObjectURL(await getBlob(track.url)) : at(track.url);
     const same = current?.url === track.url;
     current = { ...track, segment: track.at === undefined ? track.segment : null };
     $("now").hidden = false;

@@ -1,8 +1,8 @@
 // Search: a text, clips and items to sound like, a filter; asked, answered, and kept in the address.
 
-import { $, button, element, postJson, showing } from "/web/api.js";
-import { choose, chosen, loadCollections, parseFilter, pathOf } from "/web/collections.js";
-import { clearHits, showHits } from "/web/hits.js";
+import { $, button, element, postJson, showing } from "./api.js";
+import { choose, chosen, loadCollections, parseFilter, pathOf } from "./collections.js";
+import { clearHits, showHits } from "./hits.js";
 
 const EXAMPLES = [
   "a calm older woman",

@@ -1,6 +1,6 @@
 // Waveforms: a clip's bytes to the outline of its sound, and the outline to a drawing that can be clicked.
 
-import { element, svg } from "/web/api.js";
+import { element, svg } from "./api.js";
 
 const PEAKS = 240;
 export const MOST_SECONDS = 600;

@@ -2,6 +2,7 @@
 
 import io
 
+import av
 import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
@@ -22,6 +23,24 @@ FORMATS = {
     "ogg-opus": ("OGG", "OPUS"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
+FFMPEG_FORMATS = {
+    "m4a-aac": ("ipod", "aac", 44_100),
+    "m4a-alac": ("ipod", "alac", 44_100),
+    "mp4-aac": ("mp4", "aac", 48_000),
+    "mov-pcm": ("mov", "pcm_s16le", 16_000),
+    "3gp-amr": ("3gp", "libopencore_amrnb", 8000),
+    "webm-opus": ("webm", "libopus", 48_000),
+    "mka-pcm": ("matroska", "pcm_s16le", 16_000),
+    "aac-adts": ("adts", "aac", 16_000),
+    "amr": ("amr", "libopencore_amrnb", 8000),
+    "wma": ("asf", "wmav2", 44_100),
+    "aiff": ("aiff", "pcm_s16be", 16_000),
+    "au": ("au", "pcm_mulaw", 8000),
+    "caf": ("caf", "pcm_s16le", 16_000),
+    "w64": ("w64", "pcm_s16le", 16_000),
+    "avi-pcm": ("avi", "pcm_s16le", 16_000),
+}
+"""Of PyAV: container, codec, and a sample rate in Hz that the codec takes."""
 LOSSY = {"ogg-vorbis", "ogg-opus", "mp3", "wav-u8", "wav-ulaw"}
 
 
@@ -43,4 +62,25 @@ def encode(samples: NDArray[np.float64], rate: int, name: str = "wav-16") -> byt
     with sf.SoundFile(buffer, "w", rate, samples.shape[1], subtype=subtype, format=container) as file:
         for start in range(0, len(samples), 4096):
             file.write(samples[start : start + 4096])
+    return buffer.getvalue()
+
+
+def encode_av(samples: NDArray[np.float64], name: str) -> bytes:
+    """A file of one of FFMPEG_FORMATS, of samples [n, channels] at its rate."""
+    container, codec, rate = FFMPEG_FORMATS[name]
+    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T, np.float32), format="fltp", layout=layout)
+    frame.sample_rate = rate
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as file:
+        stream = file.add_stream(codec, rate=rate, layout=layout)
+        assert isinstance(stream, av.AudioStream)
+        if codec.startswith("wma"):
+            stream.bit_rate = 96_000
+        formats = stream.codec_context.codec.audio_formats
+        assert formats
+        resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
+        for part in resampler.resample(frame):
+            file.mux(stream.encode(part))
+        file.mux(stream.encode(None))
     return buffer.getvalue()

@@ -180,7 +180,7 @@ def test_empty_foreign_and_renamed_files() -> None:
     assert "a text file" in renamed.detail
     assert "WAV, FLAC" in renamed.detail
     video = refusal(b"\0\0\0\x18ftypmp42" + bytes(2000))
-    assert video.code == "unsupported"
+    assert video.code == "unreadable"
     assert "MP4" in video.detail
     assert refusal(bytes(5000)).code == "unsupported"
     assert refusal(b"RIFF\x24\0\0\0WAVEfmt ").code == "truncated"

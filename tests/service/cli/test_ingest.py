@@ -156,3 +156,13 @@ def test_a_bad_collection_name_is_the_servers_answer(online: Run, small_library:
     assert done.status == 1
     assert "(422)" in done.err
     assert "Traceback" not in done.err
+
+
+def test_companions_of_macs_and_windows_are_no_clips(online: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "zipped"
+    (folder / "__MACOSX").mkdir(parents=True)
+    shutil.copy(LIBRARY / "man-us-low.ogg", folder / "one.ogg")
+    for name in ("._one.ogg", "__MACOSX/._one.ogg", "__MACOSX/two.ogg", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ")
+    done = online("ingest", "zipped", folder, "--json")
+    assert (done.status, done.json()["added"], done.json()["failed"]) == (0, 1, 0)

@@ -106,7 +106,7 @@ def test_audio_that_cannot_be_read_is_named_not_passed_over(online: Run, root: P
     done = online("ingest", "foreign", root)
     assert done.status == 3
     assert "2 added, 1 failed" in done.out
-    assert "phone.m4a" in done.out and "an MP4 or M4A file" in done.out
+    assert "phone.m4a" in done.out and "the MP4 or M4A file" in done.out
 
 
 def opened_for_writing(pipe: Path) -> int:

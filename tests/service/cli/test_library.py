@@ -85,3 +85,15 @@ def test_values_of_conditions_are_json_where_they_parse() -> None:
     for where, filter_json in ((["age"], None), (["=1"], None), ([], "["), ([], "[1]"), ([], '{"x": NaN}')):
         with pytest.raises(CliError):
             parse_filter(where, filter_json)
+
+
+def test_a_delete_says_what_went_and_what_was_not_there(online: Run, small_library: Path) -> None:
+    assert online("ingest", "partly", small_library).status == 0
+    done = online("delete", "partly", "man-us-low", "nope")
+    assert done.status == 1
+    assert "Deleted man-us-low" in done.out and "no item nope" in done.err
+
+
+def test_a_field_that_is_asked_for_twice_is_refused_not_found_empty(online: Run, small_library: Path) -> None:
+    done = online("search", "partly", "a man", "--where", "gender=male", "--where", "gender=female")
+    assert done.status == 1 and "given twice" in done.err

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
 from model_export.bundle import Bundle
+from service.audio.decode import DECODERS
 from service.engine import Engine
 from service.engine.identity import embedding_identity, scoring_identity
 from service.settings import Settings
@@ -21,6 +24,15 @@ def test_identity_is_stable_and_follows_what_changes_the_numbers() -> None:
         assert embedding_identity(changed) != identity
     described = Bundle(bundle.path, bundle.manifest.model_copy(update={"licence": "another"}))
     assert embedding_identity(described) == identity
+
+
+def test_a_format_that_is_new_keeps_the_identity_and_another_decoder_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.load(SETTINGS.bundle)
+    identity = embedding_identity(bundle)
+    monkeypatch.setitem(DECODERS, "newkind", "ffmpeg")
+    assert embedding_identity(bundle) == identity
+    monkeypatch.setitem(DECODERS, "mp3", "ffmpeg")
+    assert embedding_identity(bundle) != identity
 
 
 def test_scoring_follows_what_makes_scores_of_embeddings() -> None:

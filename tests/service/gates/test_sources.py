@@ -200,3 +200,37 @@ def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"audio": "\xe9.wav", "caption": "x"}')
     with pytest.raises(SourceError, match=r"latin\.jsonl"):
         read_cases(tmp_path / "latin.jsonl")
+
+
+def test_what_operating_systems_leave_in_folders_is_no_voice(tmp_path: Path) -> None:
+    companion = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        "
+    (tmp_path / "one.ogg").write_bytes(b"")
+    (tmp_path / "one.txt").write_text("A man speaks.", "utf-8")
+    (tmp_path / "__MACOSX").mkdir()
+    for name in ("._one.ogg", "._one.txt", "__MACOSX/._one.ogg", "__MACOSX/two.wav", ".DS_Store", "Thumbs.db"):
+        (tmp_path / name).write_bytes(companion)
+    assert [case.id for case in read_cases(tmp_path)] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "encoding"),
+    [
+        ("semicolon.csv", ";", "utf-8-sig"),
+        ("western.csv", ";", "cp1252"),
+        ("unicode.tsv", "\t", "utf-16"),
+        ("tabs.csv", "\t", "utf-16"),
+    ],
+)
+def test_tables_as_spreadsheets_save_them(tmp_path: Path, name: str, separator: str, encoding: str) -> None:
+    rows = ["audio" + separator + "caption", "takes/one.ogg" + separator + "A man, Zo\u00eb, speaks."]
+    (tmp_path / name).write_bytes("\r\n".join([*rows, ""]).encode(encoding))
+    (case,) = read_cases(tmp_path / name)
+    assert (case.shown, case.caption) == ("takes/one.ogg", "A man, Zo\u00eb, speaks.")
+
+
+def test_one_audio_file_may_have_several_captions(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("audio,caption\na.wav,calm\na.wav,low\nb.wav,fast\n", "utf-8")
+    assert [case.id for case in read_cases(tmp_path / "set.csv")] == ["a", "a (2)", "b"]
+    (tmp_path / "ids.csv").write_text("id,audio,caption\nx,a.wav,calm\nx,b.wav,low\n", "utf-8")
+    with pytest.raises(SourceError, match="appears twice"):
+        read_cases(tmp_path / "ids.csv")

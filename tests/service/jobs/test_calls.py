@@ -50,6 +50,15 @@ def test_a_folder_is_ingested_and_only_what_is_new_is_encoded(own: Server, root:
     assert item["metadata"] == {"kept": True}, "a folder says nothing about its clips, so that nothing is taken away"
 
 
+def test_what_operating_systems_leave_is_no_entry(own: Server, root: Path) -> None:
+    folder = root / "zipped"
+    clips(folder, 1, first=90)
+    clips(folder / "__MACOSX", 1, first=91)
+    (folder / "._clip-090.wav").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ")
+    job = ended(own.client, start(own.client, "lib/zipped", collection="zipped"))
+    assert (job["added"], job["refused"], job["total"]) == (1, 0, 1)
+
+
 def test_a_folder_without_audio_fails_its_job(own: Server, root: Path) -> None:
     (root / "none" / "deep").mkdir(parents=True)
     (root / "none" / "deep" / "part-0.parquet").write_bytes(b"embeddings")
