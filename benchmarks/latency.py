@@ -28,7 +28,8 @@ from model_export.bundle import Bundle
 from model_export.runtime import BundleRuntime
 from service.cli.common import Client
 from service.cli.local_server import local_server
-from service.cli.upload import Ingest, read_source
+from service.cli.upload import Ingest
+from service.core.clip_sources import read_source
 from service.engine.threads import available_cpus
 
 Timing = tuple[np.ndarray, float]

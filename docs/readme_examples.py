@@ -19,7 +19,8 @@ from typing import Any
 from clsp_client import Client, ClspError
 from service.cli.common import CliError
 from service.cli.local_server import local_server
-from service.cli.upload import Ingest, read_source
+from service.cli.upload import Ingest
+from service.core.clip_sources import read_source
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "api.md")

@@ -27,7 +27,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from clsp_client import Client
 from service.cli.local_server import local_server
-from service.cli.upload import Ingest, read_source
+from service.cli.upload import Ingest
+from service.core.clip_sources import read_source
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"

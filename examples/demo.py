@@ -21,7 +21,8 @@ from index.storage.locks import FolderLock
 from service.cli.common import CliError, connect, explain
 from service.cli.local_server import local_server
 from service.cli.output import hits_table, labels_table, scores_table
-from service.cli.upload import Ingest, read_source
+from service.cli.upload import Ingest
+from service.core.clip_sources import read_source
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "examples" / "library"

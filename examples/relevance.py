@@ -22,7 +22,8 @@ from rich.table import Table
 from clsp_client import Client
 from clsp_client.calls import NewClip, QueryPart
 from service.cli.local_server import local_server
-from service.cli.upload import Ingest, read_source
+from service.cli.upload import Ingest
+from service.core.clip_sources import read_source
 
 HERE = Path(__file__).resolve().parent
 COLLECTION, TAKES = "relevance", "relevance-takes"

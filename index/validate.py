@@ -110,6 +110,7 @@ def check_metadata(metadata: Mapping[str, Any], limits: Limits, field: str = "me
         raise InvalidInput(field, "must be an object")
     if len(metadata) > limits.max_fields:
         raise InvalidInput(field, f"more than {limits.max_fields} fields", limits.max_fields)
+    _check_size(metadata, limits.max_metadata_bytes, field)
     checked: dict[str, JsonValue] = {}
     for name, value in metadata.items():
         if not isinstance(name, str) or not name:
@@ -118,11 +119,17 @@ def check_metadata(metadata: Mapping[str, Any], limits: Limits, field: str = "me
         if name in RESERVED_FIELDS:
             raise InvalidInput(f"{field}.{name}", "this name is reserved by the filter language")
         checked[name] = _check_value(value, f"{field}.{name}", limits)
-    size = len(json.dumps(checked, ensure_ascii=False, separators=(",", ":")).encode())
-    if size > limits.max_metadata_bytes:
-        most = limits.max_metadata_bytes
-        raise MetadataTooLarge(field, f"{size} bytes of JSON; at most {most} are accepted", most)
     return checked
+
+
+def _check_size(metadata: Mapping[str, Any], most: int, field: str) -> None:
+    try:
+        text = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        return  # not JSON at all: what is wrong is said value by value
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > most:
+        raise MetadataTooLarge(field, f"{size} bytes of JSON; at most {most} are accepted", most)
 
 
 def patched_metadata(old: Mapping[str, Any], patch: Mapping[str, Any], limits: Limits) -> dict[str, JsonValue]:

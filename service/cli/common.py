@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clsp_client import DEFAULT_URL, Client, ClspError, RetryPolicy, UnreachableError, data_uri
+from service.core.clip_sources import ClipSourceError
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="CLSP_URL", help="Address of the running service.")]
 KeyOption = Annotated[
@@ -61,5 +62,5 @@ def clip_uri(path: Path) -> str:
         raise CliError(f"{path}: {error.strerror or error}") from error
 
 
-HANDLED = (CliError, ClspError)
+HANDLED = (CliError, ClipSourceError, ClspError)
 """What ends a command with a message instead of a traceback."""

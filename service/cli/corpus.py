@@ -37,7 +37,7 @@ def embed_corpus(
     from index.errors import IndexingError
     from model_export.bundle import Bundle, BundleError
     from service.audio.limits import AudioLimits
-    from service.cli.upload import read_source
+    from service.core.clip_sources import read_source
     from service.corpus import job
     from service.corpus.plan import CorpusError
     from service.settings import Settings

@@ -24,7 +24,8 @@ from service.cli.jobs import (
     write_failures,
 )
 from service.cli.output import console, error_console, hits_table, print_json, table
-from service.cli.upload import Ingest, read_source
+from service.cli.upload import Ingest
+from service.core.clip_sources import read_source
 from service.style.negation import REFUSED_WEIGHT, read_wish
 
 CollectionArgument = Annotated[str, typer.Argument(help="Name of the collection.")]

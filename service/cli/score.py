@@ -179,7 +179,9 @@ def _show(result: Result, *, as_json: bool) -> None:
     if as_json:
         print_json([*result.run_as_json()])
     else:
-        for renderable in result.tables():
+        from service.cli.score_report import summary  # NumPy: other commands start faster without it
+
+        for renderable in summary(result.run, result.verdict):
             console.print(renderable, highlight=False)
     for path in result.written:
         error_console.print(f"[dim]{escape(str(path))}[/]", highlight=False, soft_wrap=True)

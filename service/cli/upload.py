@@ -9,33 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from clsp_client import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Client, InvalidRequestError, ProblemError
+from clsp_client import OTHER_AUDIO_SUFFIXES, Client, InvalidRequestError, ProblemError
 from clsp_client.calls import NewClip
 from index.exchange.reconcile import Decision, metadata_patch, reconcile
 from service.audio.containers import ACCEPTED, describe, sniff
 from service.cli.common import CliError
-from service.cli.output import printable
-from service.core.manifest import id_of, is_clutter, parse_row
+from service.core.clip_sources import Source
 
 _NO_MORE = frozenset({429, 503, 507})
 """Full still, after the patience, or without room on its disk: each further clip would only wait anew."""
 BATCH_BYTES = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Source:
-    """One clip to ingest: where its bytes are and what is known about it; None where its source says nothing.
-
-    `refused` says why it can't be ingested, where its name alone tells.
-    """
-
-    path: Path
-    id: str
-    metadata: dict[str, Any] | None
-    refused: str | None = None
 
 
 @dataclass
@@ -52,68 +37,6 @@ class Outcome:
         """The counts, with `failed` for the failures, and the failures themselves."""
         counts = {name: getattr(self, name) for name in ("added", "replaced", "relabelled", "unchanged")}
         return {**counts, "failed": len(self.failures), "failures": self.failures}
-
-
-def read_source(source: Path) -> list[Source]:
-    """List the clips of a folder (all audio files below it) or of a JSONL manifest.
-
-    A manifest row has `file` (or `path`), relative to the manifest, and optionally `id` and `metadata`; its other
-    fields become metadata too, unless null. Audio of formats that the service does not read is listed too, so that it
-    is refused by name rather than passed over. Raises CliError for what cannot be read, naming the line, and for a
-    manifest that gives one id to two files.
-    """
-    if source.is_dir():
-        return list(_read_folder(source))
-    if not source.is_file():
-        raise CliError(f"{source}: no such file or folder")
-    clips = list(_read_manifest(source))
-    seen: dict[str, Path] = {}
-    for clip in clips:
-        if clip.id in seen:
-            raise CliError(f"{source}: the id {clip.id!r} appears twice, for {seen[clip.id]} and {clip.path}")
-        seen[clip.id] = clip.path
-    return clips
-
-
-def _read_folder(folder: Path) -> Iterator[Source]:
-    wanted = AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in wanted
-        and not any(is_clutter(part) for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    if not found:
-        raise CliError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
-    holders: dict[str, Path] = {}
-    for path in found:
-        id = id_of(path.relative_to(folder).parts)
-        holder = holders.setdefault(id, path)
-        refused = None if holder == path else f"the id {id!r} is taken by another clip of the source: {holder}"
-        yield Source(path, id, None, refused if is_text(id) else "its name is not valid UTF-8")
-
-
-def is_text(name: str) -> bool:
-    """Whether a name is Unicode: a file's name may be any bytes, and Python keeps those that aren't as surrogates."""
-    return printable(name) == name
-
-
-def _read_manifest(manifest: Path) -> Iterator[Source]:
-    try:
-        # Only a line feed ends a row: texts may hold what else Python takes for an end.
-        lines = manifest.read_text("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{manifest}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_row(line)
-        except ValueError as error:
-            raise CliError(f"{manifest}, line {number}: not a manifest row ({error}); it needs `file`") from error
-        known = row.metadata if row.says_more else None
-        yield Source(manifest.parent / row.file, row.id or id_of(Path(row.file).parts), known)
 
 
 class Ingest:

@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from index.validate import composed
+from unicodedata import normalize
 
 _NOT_METADATA = frozenset({"file", "path", "id", "metadata", "duration_s"})
 
@@ -56,13 +55,16 @@ def parse_row(line: str) -> ManifestRow:
     metadata = {**extra, **(given or {})}
     item_id = row.get("id")
     return ManifestRow(
-        name, None if item_id in (None, "") else composed(str(item_id)), metadata, bool(extra) or given is not None
+        name,
+        None if item_id in (None, "") else normalize("NFC", str(item_id)),
+        metadata,
+        bool(extra) or given is not None,
     )
 
 
 def id_of(parts: Sequence[str]) -> str:
     """The id of a clip that is known by its path alone: `a/b.wav` is `a__b.wav`."""
-    return composed("__".join(part for part in parts if part not in ("/", "..", ".")))
+    return normalize("NFC", "__".join(part for part in parts if part not in ("/", "..", ".")))
 
 
 def _storable(value: object) -> bool:

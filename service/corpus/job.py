@@ -16,7 +16,7 @@ from typing import Any
 
 from model_export.bundle import Bundle
 from service.audio.limits import AudioLimits
-from service.cli.upload import Source
+from service.core.clip_sources import Source
 from service.corpus.embed import Embedder, Hasher, Work
 from service.corpus.plan import CorpusError, contents, owned, settle, shards, sort_out, write_plan
 from service.engine.identity import embedding_identity

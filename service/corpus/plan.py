@@ -15,7 +15,7 @@ from index.errors import IdentityMismatch, InvalidInput
 from index.exchange import parquet
 from index.types import Limits
 from index.validate import check_item_id, check_metadata
-from service.cli.upload import Source, is_text
+from service.core.clip_sources import Source, is_text
 
 SHARD_NAME = "part-{}.parquet"
 

@@ -11,15 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import RenderableType
-
 from clsp_client import AUDIO_SUFFIXES
 from service.gates.report.junit import junit
 from service.gates.report.markdown import markdown
 from service.gates.report.page import page
 from service.gates.report.selection import worst_rows
 from service.gates.report.sound import Sound, read_sound
-from service.gates.report.terminal import summary
 from service.gates.rows import Case, Row, Run, Unjudged, dump, read_rows, write_rows
 from service.gates.runner import Earlier, judge_set, read_earlier
 from service.gates.scorer import Detail, Scorer, in_process, remote
@@ -67,10 +64,6 @@ class Result:
         """The rows as JSON objects, judged ones first."""
         yield from (json.loads(dump(row)) for row in self.run.rows)
         yield from (json.loads(dump(one)) for one in self.run.unjudged)
-
-    def tables(self) -> list[RenderableType]:
-        """What people see in the terminal."""
-        return summary(self.run, self.verdict)
 
 
 async def run_score(options: Options, on_progress: Callable[[int, int], None]) -> Result:

@@ -29,7 +29,7 @@ from model_export.bundle import Bundle
 from model_export.runtime import BundleRuntime
 from model_export.windows import plan_windows
 from service.audio.decode import AudioLimits, decode
-from service.cli.upload import read_source
+from service.core.clip_sources import read_source
 from service.corpus.job import Machines, Report, embed_corpus
 from service.engine.identity import embedding_identity
 from service.settings import DEFAULT_BUNDLE

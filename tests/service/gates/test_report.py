@@ -13,12 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from service.cli.score_report import summary
 from service.gates.report.headline import headlines
 from service.gates.report.junit import junit
 from service.gates.report.page import page
 from service.gates.report.selection import worst_rows
 from service.gates.report.sound import Sound, read_sound
-from service.gates.report.terminal import summary
 from service.gates.rows import RowsError, Run, Unjudged, dump, lines_of, load_row, read_rows, write_rows
 from service.gates.verdict import Gates, Verdict, judge
 from tests.support.gate_rows import attribute, row, two_sentences
