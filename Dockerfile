@@ -15,14 +15,14 @@ RUN python3 -m venv /opt/clsp
 ENV PATH=/opt/clsp/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 ARG EXTRA=cpu
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY service service
 COPY clsp_client clsp_client
 COPY index index
 COPY model_export model_export
 COPY training training
 # hadolint ignore=DL3013
-RUN pip install ".[${EXTRA}]"
+RUN pip install -c constraints.txt ".[${EXTRA}]"
 
 FROM ${BASE}
 # hadolint ignore=DL3008

@@ -1,5 +1,5 @@
-# Everything a clone needs: `make demo` first. Environments are made once and again only when pyproject.toml changes,
-# so a second run needs no network.
+# Everything a clone needs: `make demo` first. Environments are made once, and again only when pyproject.toml or
+# constraints.txt changes, so a second run needs no network.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV ?= .venv
@@ -15,7 +15,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all lint openapi bench clean
+.PHONY: help demo serve test test-all lint constraints openapi bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,13 +24,13 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found; try make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is needed (Debian: apt install python3-venv)"; exit 1; }
 
-$(SERVE_STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/pip install -q -e '.[cpu]'
+$(SERVE_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install -q -c constraints.txt -e '.[cpu]'
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml | $(BIN)/python
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install -q '$(TORCH)'
-	$(BIN)/pip install -q -e '.[cpu,train,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,train,dev]'
 	@touch $@ $(SERVE_STAMP)
 
 demo: $(SERVE_STAMP)  ## start a service, ingest the example library, search, classify, score
@@ -50,6 +50,11 @@ lint: $(DEV_STAMP)  ## ruff, mypy and the allowed imports between rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+constraints: $(DEV_STAMP)  ## write constraints.txt anew from what is installed, after an upgrade that passed the tests
+	@sed -n 1p constraints.txt > constraints.new
+	$(BIN)/pip list --format=freeze | grep -viE '^(clsp-service|torch|pip|setuptools|wheel)==' >> constraints.new
+	mv constraints.new constraints.txt
 
 openapi: $(DEV_STAMP)  ## write docs/openapi.json anew, after the API was changed on purpose
 	$(BIN)/python docs/openapi_snapshot.py
