@@ -19,7 +19,8 @@ _TURNS = re.compile(
     re.IGNORECASE,
 )
 _WHEN = re.compile(
-    r"\b(?:at first|at the beginning|in the beginning|to begin with|initially|at the end|in the end|first)\b,?\s*"
+    r"\b(?:suddenly|at first|at the beginning|in the beginning|to begin with|initially|at the end|in the end|first)"
+    r"\b,?\s*"
     r"|^(?:then|finally|later|afterwards)\b,?\s*",
     re.IGNORECASE,
 )
