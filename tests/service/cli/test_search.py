@@ -20,7 +20,7 @@ def test_what_is_refused_is_said(online: Run, small_library: Path) -> None:
 
 def test_an_item_with_words_and_its_style_alone(online: Run, small_library: Path) -> None:
     online("ingest", "mixing", small_library)
-    mixed = online("search", "mixing", "whispering", "--item", "man-us-low", "--json").json()
+    mixed = online("search", "mixing", "a man whispers", "--item", "man-us-low", "--json").json()
     assert mixed["hits"][0]["id"] == "man-us-whisper"
     assert [part["weight"] for part in mixed["query"]] == [3.0, 1.0]
     away = online("search", "mixing", "a man", "--item", "man-us-low", "--item-weight", -1, "--json").json()
