@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -78,7 +79,8 @@ def serve(
     if settings.log_format == "json":
         log_as_json()  # now that uvicorn has set its handlers up, and before it says anything
     server = uvicorn.Server(config)
-    server.run()
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal anew once it has stopped
+        server.run()
     if not server.started:
         sys.exit(_STARTUP_FAILED)
 
