@@ -18,6 +18,8 @@ _PAGE = 1000
 _INSERT_ROWS = 500
 _TEXT = 65_535
 _AT_A_TIME = 8
+_KEEPALIVE_MS = 300_000
+"""Between pings of an idle connection: gRPC servers close one that pings more often, and pymilvus does by default."""
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +75,25 @@ class Link:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._settings = settings
         with milvus_errors():
-            self._client: Any = MilvusClient(uri=settings.uri, token=settings.token, timeout=settings.timeout_s)
+            self._client: Any = self._connect(MilvusClient)
+
+    def _connect(self, client: Callable[..., Any]) -> Any:
+        """A client. Its first call is the only one that pymilvus doesn't repeat when a connection breaks under it."""
+        import grpc
+        from pymilvus.exceptions import MilvusException
+
+        def connected() -> Any:
+            options = {"grpc.keepalive_time_ms": _KEEPALIVE_MS}
+            settings = self._settings
+            return client(uri=settings.uri, token=settings.token, timeout=settings.timeout_s, grpc_options=options)
+
+        try:
+            return connected()
+        except MilvusException as error:
+            # Nobody answering in time has another cause, and was waited for.
+            if not isinstance(error.__cause__, grpc.RpcError):
+                raise
+            return connected()
 
     def close(self) -> None:
         self._client.close()

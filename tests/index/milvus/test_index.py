@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from index.errors import CollectionNotFound, IdentityMismatch, InvalidInput, MediaNotKept, StorageFailed
 from index.filters import parse_filter
-from index.milvus.connection import MilvusSettings
+from index.milvus.connection import Link, MilvusSettings
 from index.milvus.index import MilvusStore
 from index.milvus.rows import number_key
 from index.milvus.transaction_log import Change
@@ -297,3 +300,42 @@ def test_numbers_sort_and_equal_as_digits() -> None:
     assert len({number_key(one) for one in numbers}) == len(numbers)
     assert number_key(-0.0) == number_key(0)
     assert number_key(2**53) == number_key(float(2**53)) != number_key(2**53 + 1)
+
+
+@contextmanager
+def breaking_proxy(uri: str) -> Iterator[str]:
+    """In front of Milvus: breaks the first connection once the client's first call arrives; yields its address."""
+    host, port = uri.removeprefix("http://").split(":")
+
+    def copy(source: socket.socket, target: socket.socket, fatal: bool) -> None:
+        with suppress(OSError):
+            for number in count():
+                data = source.recv(65536)
+                if not data or (fatal and number and b"Connect" in data):
+                    break
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            for number in count():
+                near, _ = listener.accept()
+                far = socket.create_connection((host, int(port)))
+                seen.append(number)
+                for source, target, fatal in ((near, far, number == 0), (far, near, False)):
+                    Thread(target=copy, args=(source, target, fatal), daemon=True).start()
+
+    seen: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=serve, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    assert len(seen) > 1, "no connection was broken"
+
+
+def test_a_connection_that_breaks_under_its_first_call_is_made_again(milvus_uri: str) -> None:
+    with breaking_proxy(milvus_uri) as address:
+        link = Link(MilvusSettings(address))
+        assert link.resolve("nothing-of-this-name") is None
+        link.close()
